@@ -147,11 +147,12 @@ impl Preparer {
     ///
     /// # Errors
     /// A refusal.
-    pub fn propose_text(&self, xml: String, replace: bool) -> Result<SavedPlan, PrepareError> {
+    pub fn propose_text(&self, xml: String, options: Options) -> Result<SavedPlan, PrepareError> {
         let definition = Definition::parse(xml)?;
         let (mut host_view, _) = self.look(definition.domain());
         host_view.formatted = false;
-        Ok(host_view.propose(&definition, replace)?)
+        host_view.egm = options.egm;
+        Ok(host_view.propose(&definition, options.replace)?)
     }
 
     /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per domain at a time.

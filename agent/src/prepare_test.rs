@@ -319,7 +319,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
     assert_eq!(hook().expect_err("two devices").code, Code::HardLimit);
     let enough = xml.replace("'GiB'>6<", "'GiB'>9<");
     let saved_plan = preparer
-        .propose_text(enough.clone(), false)
+        .propose_text(enough.clone(), Options::default())
         .expect("a plan");
     let named = |note: &planner::saved_plan::Note| note.text.contains("one of 0002:01:00.0");
     assert!(saved_plan.notes.iter().any(named), "{:?}", saved_plan.notes);
@@ -329,7 +329,7 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
 fn definition_without_a_machine_uses_the_default_of_libvirt() {
     let scene = scene();
     let text = |arch: &str| guest(GPU).replace("arch='aarch64' machine='virt'", arch);
-    let plan = |text: &str| scene.preparer.propose_text(text.to_owned(), false);
+    let plan = |text: &str| scene.preparer.propose_text(text.to_owned(), Options::default());
     let refused = plan(&text("arch='x86_64'")).expect_err("'pc' by the table");
     assert!(refused.to_string().contains("x86_64/pc"), "{refused}");
     let can = |arch: &str, machine: &str| {
@@ -381,4 +381,23 @@ fn a_caller_sets_the_option_for_egm_which_stays() {
     let applied = scene.preparer.apply(&scene.domain, &saved);
     assert_eq!(applied.expect("applied").outcome, Outcome::Completed);
     assert_eq!(scene.libvirt.text(&scene.domain), saved.text);
+}
+
+#[test]
+fn the_text_of_a_transient_guest_gets_the_option_for_egm_only_on_request() {
+    let scene = scene();
+    let plan = |egm| {
+        let options = Options {
+            replace: false,
+            egm,
+        };
+        scene.preparer.propose_text(guest(GPU), options)
+    };
+    let without = plan(None).expect("a plan").text;
+    assert!(!without.contains("urn:variantd:options:1"), "{without}");
+    let with = plan(Some(false)).expect("a plan").text;
+    assert!(with.contains("egm='off'"), "{with}");
+    // No upstream libvirt has EGM memory.
+    let refused = plan(Some(true)).expect_err("refused").to_string();
+    assert!(refused.contains("VD-EGM-002"), "{refused}");
 }

@@ -184,11 +184,11 @@ impl Worker {
     pub async fn propose_text(
         self: &Arc<Self>,
         xml: String,
-        replace: bool,
+        options: Options,
     ) -> Result<SavedPlan, PrepareError> {
         let _permit = permit(&self.looks).await;
         let preparer = self.preparer();
-        self.call(move || preparer.propose_text(xml, replace)).await
+        self.call(move || preparer.propose_text(xml, options)).await
     }
 
     /// The domain of this name or UUID.

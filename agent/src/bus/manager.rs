@@ -124,7 +124,8 @@ impl Manager {
     }
 
     /// Completes the XML of a guest that has no definition, or none yet, for virDomainCreateXML or virDomainDefineXML;
-    /// `findings` lists the added elements and the notes as JSON. Changes nothing. Option `replace` (b) as for `Plan`.
+    /// `findings` lists the added elements and the notes as JSON. Changes nothing. Options `replace` (b) and `egm` (b) as for
+    /// `Plan`.
     #[zbus(out_args("completed", "findings"))]
     async fn prepare_xml(
         &self,
@@ -135,7 +136,7 @@ impl Manager {
         let call = Call::new(self, &header, options)?;
         let planned = async {
             call.admit(&About::Nothing).await?;
-            let saved_plan = self.worker.propose_text(xml, call.flag("replace"));
+            let saved_plan = self.worker.propose_text(xml, call.plan_options());
             let saved_plan = call.costly(saved_plan).await?;
             let findings = json::text(&saved_plan.findings());
             Ok((saved_plan.text, findings))

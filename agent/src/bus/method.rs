@@ -25,7 +25,7 @@ pub(super) static ALL: [Method; 14] = [
         .with(&[Choice::flag("replace"), Choice::flag("egm")]),
     Method::asks("PrepareXml", Action::Plan)
         .in_turn()
-        .with(&[Choice::flag("replace")])
+        .with(&[Choice::flag("replace"), Choice::flag("egm")])
         .taking(XML),
     Method::asks("Prepare", Action::Prepare)
         .with(&[

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::problem::{Coded, Exit, Problem};
-use super::{domain, input, output, plan};
+use super::{Switch, domain, input, output, plan};
 use crate::inquiry;
 use ::domain::MAX_BYTES;
 use ::domain::code::Code;
@@ -24,6 +24,9 @@ pub(super) struct Request {
     /// Give a device whose guest address contradicts its recipe a new one
     #[arg(long)]
     replace: bool,
+    /// Set the domain's option for EGM: the GPUs' EGM regions are the guest's memory, or are not
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    egm: Option<Switch>,
     /// Leave the guest paused
     #[arg(long)]
     paused: bool,
@@ -41,7 +44,11 @@ fn code_of_the_hook(text: &str) -> Option<Code> {
 /// Completes and creates the guest, and prints the number of added pieces.
 pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let text = input::text(&request.file, MAX_BYTES)?;
-    let (completed, findings) = domain::complete(&text, request.replace)?;
+    let wanted = domain::Wanted {
+        replace: request.replace,
+        egm: request.egm.map(bool::from),
+    };
+    let (completed, findings) = domain::complete(&text, wanted)?;
     plan::notes(&findings.notes);
     let created = inquiry::create(&request.connect, &completed, request.paused);
     let name = created.map_err(|why| {

@@ -61,10 +61,9 @@ pub(super) fn plan(domain: &str, wanted: Wanted) -> Result<(SavedPlan, Value), P
 }
 
 /// Completes the user's text: the new text, and the agent's findings.
-pub(super) fn complete(xml: &str, replace: bool) -> Result<(String, Findings), Problem> {
+pub(super) fn complete(xml: &str, wanted: Wanted) -> Result<(String, Findings), Problem> {
     let (completed, findings) = answer(Effect::Reads, async |manager| {
-        let options = options([("replace", replace.into())]);
-        manager.prepare_xml(xml, options).await
+        manager.prepare_xml(xml, wanted.options()).await
     })?;
     unrefused(&findings)?;
     Ok((completed, serde_json::from_str(&findings).map_err(unread)?))
