@@ -329,7 +329,11 @@ fn an_interface_of_a_pool_counts_as_a_host_device_in_the_plan_and_in_the_hook() 
 fn definition_without_a_machine_uses_the_default_of_libvirt() {
     let scene = scene();
     let text = |arch: &str| guest(GPU).replace("arch='aarch64' machine='virt'", arch);
-    let plan = |text: &str| scene.preparer.propose_text(text.to_owned(), Options::default());
+    let plan = |text: &str| {
+        scene
+            .preparer
+            .propose_text(text.to_owned(), Options::default())
+    };
     let refused = plan(&text("arch='x86_64'")).expect_err("'pc' by the table");
     assert!(refused.to_string().contains("x86_64/pc"), "{refused}");
     let can = |arch: &str, machine: &str| {

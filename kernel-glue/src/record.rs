@@ -15,7 +15,7 @@ use crate::cache::Cache;
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
 use crate::reader::RECORDED_GAPS;
-use crate::sysfs::{DEVICES, Root, Tree, last_component};
+use crate::sysfs::{self, DEVICES, Root, Tree, last_component};
 
 /// The result of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,62 @@ pub fn record(root: &Path, dir: &Path) -> Result<Recorded, Failure> {
         links,
         gaps: host.gaps,
     })
+}
+
+/// The file of a recording with what [`add`] could not store, `/path: reason` in each line.
+pub const UNREAD: &str = "recorded-unread";
+
+/// Something that checks read of a host besides what [`Host`] has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Path below the root.
+    pub path: String,
+    /// What is there.
+    pub content: Content,
+}
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A file, with the part of its content that is stored.
+    File(Vec<u8>),
+    /// A directory, which may be empty.
+    Directory,
+    /// It could not be read, for this reason; "no such file or directory" if it does not exist.
+    Unread(String),
+}
+
+/// Adds facts to the recording in `dir`, and returns the number of files. A path that the recording has already stays.
+///
+/// # Errors
+/// A path leaves the recording, or a file cannot be written.
+pub fn add(dir: &Path, facts: &[Fact]) -> Result<usize, Failure> {
+    let writer = Writer {
+        dir: dir.to_owned(),
+    };
+    let mut files = 0;
+    let mut unread = String::new();
+    for Fact { path, content } in facts {
+        let at = dir.join(path);
+        if !sysfs::is_below(path) {
+            let why = io::Error::new(io::ErrorKind::InvalidInput, "the path leaves the recording");
+            return Err(Failure::io("write", &at, why));
+        }
+        match content {
+            Content::Unread(reason) => unread.push_str(&format!("/{path}: {reason}\n")),
+            _ if at.symlink_metadata().is_ok() => {}
+            Content::Directory => {
+                let made = fs::create_dir_all(&at);
+                made.map_err(|source| Failure::io("create", &at, source))?;
+            }
+            Content::File(content) => {
+                writer.file(path, content)?;
+                files += 1;
+            }
+        }
+    }
+    writer.file(UNREAD, unread.as_bytes())?;
+    Ok(files + 1)
 }
 
 /// A tree that records what was read from it.
@@ -243,6 +299,34 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o644);
+    }
+
+    #[test]
+    fn added_facts_do_not_replace_files_and_do_not_leave_the_recording() {
+        let dir = host();
+        let (copy, _) = recorded(dir.path());
+        let copy = copy.path().join("new");
+        let fact = |path: &str, content| Fact {
+            path: path.to_owned(),
+            content,
+        };
+        let file = || Content::File(b"x\n".to_vec());
+        let facts = [
+            fact("proc/cmdline", file()),
+            fact(crate::reader::OSRELEASE, file()),
+            fact("sys/class/egm", Content::Directory),
+            fact("etc/a", Content::Unread("permission denied".to_owned())),
+        ];
+        assert_eq!(add(&copy, &facts).expect("added"), 2);
+        let read = |path: &str| fs::read_to_string(copy.join(path)).expect("a file");
+        assert_eq!(read("proc/cmdline"), "x\n");
+        assert_ne!(read(crate::reader::OSRELEASE), "x\n");
+        assert_eq!(read(UNREAD), "/etc/a: permission denied\n");
+        assert!(copy.join("sys/class/egm").is_dir());
+        for path in ["../x", "/etc/x", "a/../../x", ""] {
+            let failure = add(&copy, &[fact(path, file())]).expect_err(path);
+            assert_eq!(failure.reason(), "the path leaves the recording", "{path}");
+        }
     }
 
     #[test]

@@ -228,8 +228,7 @@ impl Root {
 
     /// Opens `path`; links cannot leave the root.
     pub(crate) fn open(&self, path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let plain = |component| matches!(component, Component::Normal(_));
-        if path.is_empty() || !Path::new(path).components().all(plain) {
+        if !is_below(path) {
             let why = "the path leaves the root";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
@@ -292,6 +291,12 @@ impl Tree for Root {
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         })
     }
+}
+
+/// True for a relative path without `.` and `..`.
+pub(crate) fn is_below(path: &str) -> bool {
+    let plain = |component| matches!(component, Component::Normal(_));
+    !path.is_empty() && Path::new(path).components().all(plain)
 }
 
 /// Without `.` and `..`.

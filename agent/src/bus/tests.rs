@@ -248,7 +248,10 @@ async fn prepare_xml_completes_a_transient_guest() {
     let (again, findings) = answer(&text).await;
     assert_eq!((findings.changed, again), (false, text.clone()));
     let options = HashMap::from([("egm", false.into())]);
-    let (text, _) = manager.prepare_xml(&text, options).await.expect("completed");
+    let (text, _) = manager
+        .prepare_xml(&text, options)
+        .await
+        .expect("completed");
     assert!(text.contains("egm='off'"), "{text}");
     let fault = manager.prepare_xml("<network/>", none()).await;
     let fault = words(fault.expect_err("no domain").into());

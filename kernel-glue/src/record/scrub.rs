@@ -29,7 +29,9 @@ pub(super) fn without_serials(path: &str, mut content: Vec<u8>) -> Vec<u8> {
             packed.unwrap_or_default()
         }
         name if name.starts_with("config-") => options(&content),
-        "cpuinfo" => lines_with(&content, crate::reader::ADDRESS_SIZES),
+        "cpuinfo" => [crate::reader::ADDRESS_SIZES, "vendor_id", "CPU implementer"]
+            .map(|wanted| lines_with(&content, wanted))
+            .concat(),
         "meminfo" => lines_with(&content, " MemTotal:"),
         _ => content,
     }

@@ -397,7 +397,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Connect(request) => connect::run(cli.host(), request, cli.json),
         Verb::Stack(request) => stack::run(cli, request),
         Verb::Explain { code } => explain::run(*code, cli.json),
-        Verb::RecordHost { dir } => record::run(cli.host(), dir, cli.json),
+        Verb::RecordHost { dir } => record::run(cli.host(), &cli.recipes, dir, cli.json),
         Verb::Snapshot(request) => snapshot::run(&host_view(cli)?, request),
         Verb::Prepare {
             domain,

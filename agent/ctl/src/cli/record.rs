@@ -2,19 +2,27 @@
 
 use std::path::Path;
 
-use kernel_glue::record;
+use kernel_glue::failure::{Failure, describe};
+use kernel_glue::host::Gap;
+use kernel_glue::record::{self, Content, Fact};
+use nix::errno::Errno;
 use serde_json::json;
 
 use super::output;
 use super::problem::Problem;
+use crate::doctor::read::facts;
 use agent::daemon::STATE;
 use agent::stack::recorded as stack;
 use planner::stack::Stack;
 use settings::file;
 
-pub(super) fn run(root: &Path, dir: &Path, as_json: bool) -> Result<(), Problem> {
-    let recorded =
-        record::record(root, dir).map_err(|failure| Problem::Failed(failure.to_string()))?;
+/// `recipes` is the directory of the administrator's recipes.
+pub(super) fn run(root: &Path, recipes: &Path, dir: &Path, as_json: bool) -> Result<(), Problem> {
+    let failed = |failure: Failure| Problem::Failed(failure.to_string());
+    let mut recorded = record::record(root, dir).map_err(failed)?;
+    let facts = facts(root, recipes).map_err(failed)?;
+    recorded.files += record::add(dir, &facts).map_err(failed)?;
+    recorded.gaps.extend(gaps(&facts));
     let stack = keep_stack(root, dir)?;
     output::gaps(&recorded.gaps);
     if stack.is_none() {
@@ -34,6 +42,18 @@ pub(super) fn run(root: &Path, dir: &Path, as_json: bool) -> Result<(), Problem>
         recorded.links,
         dir.display()
     ))
+}
+
+/// Facts that exist on the host and could not be read.
+fn gaps(facts: &[Fact]) -> impl Iterator<Item = Gap> {
+    let absent = describe(Errno::ENOENT);
+    facts.iter().filter_map(move |fact| match &fact.content {
+        Content::Unread(reason) if *reason != absent => Some(Gap {
+            path: format!("/{}", fact.path),
+            reason: reason.clone(),
+        }),
+        _ => None,
+    })
 }
 
 /// Stores what libvirt and QEMU can express, so that plans on the recording are those of the host.

@@ -60,6 +60,14 @@ impl Unavailable {
         }
     }
 
+    /// The same with text before the reason.
+    pub(super) fn after(self, words: &str) -> Self {
+        Self {
+            why: format!("{words}{}", self.why),
+            ..self
+        }
+    }
+
     /// The reason why a file of a live or recorded host could not be read, behind a prefix.
     pub(super) fn of_reason(words: &str, reason: &str) -> Self {
         Self {

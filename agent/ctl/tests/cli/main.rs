@@ -12,6 +12,7 @@ mod help;
 mod holder;
 mod other_host;
 mod plan;
+mod record;
 mod schema;
 mod snapshot;
 mod stack;

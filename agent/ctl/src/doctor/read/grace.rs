@@ -4,12 +4,30 @@ use kernel_glue::iort::{self, Iort};
 use kernel_glue::kconfig::{FOR_PEERS, Kconfig};
 
 use super::super::scene::{Emulator, HugePages, Peers, Platform, Seen, Unavailable};
+use kernel_glue::record::Content;
+use kernel_glue::sysfs::MAX_TEXT;
+
 use super::Look;
+use super::fact::Facts;
 
 /// Huge pages of 512 MiB exist only in a kernel with pages of 64 KiB.
 const POOL: &str = "hugepages/hugepages-524288kB";
+/// The pools of the host; a folder for each size of huge page that the kernel has.
+const POOLS: &str = "sys/kernel/mm/hugepages";
+/// Files of a node's pool: all pages, and the free ones.
+const COUNTS: [&str; 2] = ["nr_hugepages", "free_hugepages"];
 const NODES: &str = "sys/devices/system/node";
 const QEMU_CONF: &str = "etc/libvirt/qemu.conf";
+/// Devices whose names say nothing about one host; other paths may have serial numbers.
+const COMMON: [&str; 7] = [
+    "/dev/egm",
+    "/dev/full",
+    "/dev/iommu",
+    "/dev/kvm",
+    "/dev/null",
+    "/dev/vfio/",
+    "/dev/zero",
+];
 /// Where distributions have the emulator.
 const EMULATORS: [&str; 2] = ["usr/bin/qemu-system-aarch64", "usr/libexec/qemu-kvm"];
 /// The extended attribute of file capabilities.
@@ -27,7 +45,42 @@ pub(super) fn read(look: &Look, release: Option<&str>) -> Platform {
     }
 }
 
-fn huge_pages(look: &Look) -> Seen<Option<Vec<HugePages>>> {
+/// What a recording keeps of these files.
+pub(super) fn record(facts: &mut Facts<'_>) {
+    let look = facts.look;
+    for node in nodes(look).unwrap_or_default() {
+        for file in COUNTS {
+            let path = count(node, file);
+            if look.root.has(&path) {
+                facts.whole(&path, POOLS, MAX_TEXT);
+            }
+        }
+    }
+    let pool = pool();
+    if huge_pages(look) == Ok(None) {
+        facts.push(&pool, Content::Unread(super::absence()));
+    }
+    facts.whole(iort::PATH, iort::PATH, iort::MAX_BYTES);
+    facts.directory("sys/class/egm");
+    facts.file(QEMU_CONF, "etc/libvirt", MAX_TEXT, |content| {
+        kept_list(&String::from_utf8_lossy(content))
+    });
+    record_emulator(facts);
+}
+
+/// The node's number of pages or free pages.
+fn count(node: u32, file: &str) -> String {
+    format!("{NODES}/node{node}/{POOL}/{file}")
+}
+
+/// The pool of the whole host.
+fn pool() -> String {
+    let size = POOL.rsplit('/').next().unwrap_or_default();
+    format!("{POOLS}/{size}")
+}
+
+/// The numbers of the nodes, in order.
+fn nodes(look: &Look) -> Seen<Vec<u32>> {
     let nodes = look
         .root
         .list(NODES)
@@ -37,23 +90,25 @@ fn huge_pages(look: &Look) -> Seen<Option<Vec<HugePages>>> {
         .filter_map(|name| name.strip_prefix("node")?.parse().ok());
     let mut numbers: Vec<u32> = numbers.collect();
     numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn huge_pages(look: &Look) -> Seen<Option<Vec<HugePages>>> {
+    let numbers = nodes(look)?;
     let read = |node: u32, file: &str| {
-        let text = look
-            .root
-            .text(&format!("{NODES}/node{node}/{POOL}/{file}"))
-            .ok()?;
+        let text = look.root.text(&count(node, file)).ok()?;
         text.trim().parse::<u64>().ok()
     };
     let one = |node: &u32| {
         Some(HugePages {
             node: *node,
-            all: read(*node, "nr_hugepages")?,
-            free: read(*node, "free_hugepages")?,
+            all: read(*node, COUNTS[0])?,
+            free: read(*node, COUNTS[1])?,
         })
     };
     let pools: Vec<HugePages> = numbers.iter().filter_map(one).collect();
     match pools.is_empty() {
-        true => look.absent("sys/kernel/mm/hugepages").map(|()| None),
+        true => look.missing(&pool(), POOLS).map(|()| None),
         false => Ok(Some(pools)),
     }
 }
@@ -63,10 +118,10 @@ fn iort(look: &Look) -> Seen<Iort> {
         Ok(bytes) => {
             Iort::parse(&bytes).map_err(|why| Unavailable::because(format!("IORT: {why}")))
         }
-        Err(failure) if failure.is_absent() => {
-            look.absent(iort::PATH)?;
-            Ok(Iort::default())
-        }
+        Err(failure) if failure.is_absent() => match look.absent(iort::PATH) {
+            Ok(()) => Ok(Iort::default()),
+            Err(unavailable) => Err(unavailable.after("IORT: ")),
+        },
         Err(failure) => Err(Unavailable::of_reason("IORT: ", &failure.reason())),
     }
 }
@@ -99,9 +154,16 @@ fn peers(look: &Look, release: Option<&str>) -> Seen<Peers> {
 fn emulator(look: &Look) -> Seen<Option<Emulator>> {
     let there = EMULATORS.into_iter().find(|path| look.root.has(path));
     let Some(path) = there else {
-        return look.absent("usr/bin").map(|()| None);
+        return look.missing(EMULATORS[0], "usr/bin").map(|()| None);
     };
-    // A recording has no extended attributes.
+    // A recording has no extended attributes: the content of the file is the name of the one that counts.
+    if look.unread.is_some() {
+        let text = look.root.text(path).unwrap_or_default();
+        return Ok(Some(Emulator {
+            path: format!("/{path}"),
+            has_capabilities: text == CAPABILITIES,
+        }));
+    }
     look.if_live(|| {
         let path = format!("/{path}");
         let read = rustix::fs::getxattr(&path, CAPABILITIES, &mut [0_u8; 64]);
@@ -116,6 +178,39 @@ fn emulator(look: &Look) -> Seen<Option<Emulator>> {
             has_capabilities,
         }))
     })
+}
+
+fn record_emulator(facts: &mut Facts<'_>) {
+    match emulator(facts.look) {
+        Ok(Some(found)) => {
+            let attribute = match found.has_capabilities {
+                true => format!("{CAPABILITIES}\n"),
+                false => String::new(),
+            };
+            let path = found.path.trim_start_matches('/');
+            facts.push(path, Content::File(attribute.into()));
+        }
+        Ok(None) => facts.push(EMULATORS[0], Content::Unread(super::absence())),
+        Err(unavailable) if facts.look.live => {
+            facts.push(EMULATORS[0], Content::Unread(unavailable.why));
+        }
+        Err(_) => facts.missing(EMULATORS[0], "usr/bin"),
+    }
+}
+
+/// qemu.conf with only its list of devices, and of that only the ones that are the same on all hosts.
+fn kept_list(text: &str) -> String {
+    let Some(list) = device_list(text) else {
+        return String::new();
+    };
+    let is_common = |path: &&String| COMMON.iter().any(|start| path.starts_with(start));
+    let kept = list.iter().filter(is_common).filter(|path| {
+        let rest = path.strip_prefix("/dev/").unwrap_or_default();
+        rest.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'/')
+    });
+    let quoted: Vec<String> = kept.map(|path| format!("\"{path}\"")).collect();
+    format!("cgroup_device_acl = [ {} ]\n", quoted.join(", "))
 }
 
 /// The devices of `cgroup_device_acl = [...]`; `None` if libvirt's own list counts. Of libvirt's format only strings and comments
@@ -153,7 +248,7 @@ mod tests {
             fs::write(path, text).expect("file");
         }
         let root = Root::new(directory.path().to_owned()).expect("root");
-        read(&Look { root, live: false }, Some("7.0.0"))
+        read(&Look::new(root, false), Some("7.0.0"))
     }
 
     #[test]
@@ -188,6 +283,19 @@ mod tests {
         let allowed = ["/dev/null", "/dev/full"].map(str::to_owned);
         assert_eq!(platform.devices_allowed, Ok(Some(allowed.to_vec())));
         assert!(platform.emulator.is_err(), "not recorded");
+    }
+
+    #[test]
+    fn recorded_qemu_conf_has_only_devices_that_all_hosts_have() {
+        let text = "user = \"secret\"\ncgroup_device_acl = [ \"/dev/null\", \"/dev/disk/by-id/nvme-S5GX\", \"/dev/iommu\", \"/dev/kvm\\n\" ]\n";
+        let kept = kept_list(text);
+        assert_eq!(
+            kept,
+            "cgroup_device_acl = [ \"/dev/null\", \"/dev/iommu\" ]\n"
+        );
+        let allowed = ["/dev/null", "/dev/iommu"].map(str::to_owned);
+        assert_eq!(device_list(&kept), Some(allowed.to_vec()));
+        assert_eq!(kept_list("user = \"secret\"\n"), "");
     }
 
     #[test]

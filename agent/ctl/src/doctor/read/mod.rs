@@ -3,11 +3,12 @@
 
 mod boot;
 mod bus;
+mod fact;
 mod grace;
 mod hook;
+mod journal;
 mod module;
 mod process;
-mod record;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,15 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::driver::DriverName;
-use kernel_glue::failure::Failure;
+use kernel_glue::failure::{Failure, describe};
 use kernel_glue::firmware;
 use kernel_glue::host::Host;
 use kernel_glue::occupancy::Occupancy;
+use kernel_glue::record;
 use kernel_glue::sysfs::Root;
+use nix::errno::Errno;
 
-use super::driver::module_name;
-use super::egm;
 use super::grace::is_grace;
 use super::scene::{Guest, Libvirt, Scene, Seen, Unavailable};
 use crate::inquiry;
@@ -37,6 +37,15 @@ use settings::config::Config;
 /// libvirt's time limit: a list of domains waits for every start in progress.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const URI: &str = "qemu:///system";
+/// Places of the bus policy.
+const POLICIES: [&str; 2] = [
+    "usr/share/dbus-1/system.d/org.variantd1.conf",
+    "etc/dbus-1/system.d/org.variantd1.conf",
+];
+/// Links to the units that start with the host.
+const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
+/// Maximum size of a recording's list of unread paths; it has about 100 of them.
+const MAX_UNREAD: usize = 1 << 20;
 
 /// The places to read.
 #[derive(Clone, Debug)]
@@ -57,7 +66,12 @@ pub(crate) struct Places {
 struct Look {
     root: Root,
     live: bool,
+    /// The paths that a recording says it could not store, with the reasons; `None` for a live host, and for a recording of an
+    /// earlier release, which does not say it.
+    unread: Option<BTreeMap<String, String>>,
 }
+
+pub(crate) use fact::facts;
 
 /// Reads everything.
 ///
@@ -68,21 +82,14 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
         Some(host) => (Root::empty(places.root.clone()), host),
         None => (Root::new(places.root.clone())?, Host::read(&places.root)?),
     };
-    let look = Look {
-        root,
-        live: places.root == Path::new("/"),
-    };
+    let live = places.root == Path::new("/");
+    let look = Look::new(root, live);
     let (recipes, settings, allow_group) = settings(&places.recipes);
-    let covered: Vec<_> = host.devices.values().collect();
-    let covered = covered.into_iter().filter_map(|device| {
-        let recipe = recipes.for_device(device)?;
-        Some((device.address, recipe.driver.clone()))
-    });
-    let covered: BTreeMap<PciAddress, DriverName> = covered.collect();
+    let devices = host.devices.values();
+    let covered = devices.filter(|device| recipes.for_device(device).is_some());
+    let covered: Vec<PciAddress> = covered.map(|device| device.address).collect();
     let boot = boot::read(&look);
-    let names = covered.values().map(module_name);
-    let names = names.chain([egm::MODULE.to_owned()]);
-    let modules = module::read(&look, &host, &boot, names);
+    let modules = module::read(&look, &host, &boot, module::names(&host, &recipes));
     let daemon = look.if_live(|| Ok(process::daemon(&look.root)));
     let mut libvirt = look.if_live(|| libvirt(&host, &recipes, &look));
     let agent = look.if_live(|| bus::agent(&look, domains(&mut libvirt)));
@@ -90,12 +97,12 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
         egm_class: look.exists("sys/class/egm"),
         platform: None,
         recorded: (!look.live).then(|| places.root.clone()),
-        occupancy: occupancy(&look, covered.keys()),
+        occupancy: occupancy(&look, covered.iter()),
         memory_named: memory_named(&look),
         hook: hook::read(&look),
         policy: policy(&look),
         enabled: enabled(&look),
-        journal: record::read(&look, &places.root),
+        journal: journal::read(&look, &places.root),
         reservations: reservations(&look, &places.reservations),
         stack: places.stack,
         host,
@@ -152,7 +159,9 @@ fn memory_named(look: &Look) -> Seen<bool> {
     match firmware::names_memory(&look.root) {
         Some(named) => Ok(named),
         None if look.live => Err(Unavailable::to_others("ACPI tables: run it as root")),
-        None => Err(Unavailable::not_recorded()),
+        None => Err(look
+            .reason(firmware::TABLES)
+            .unwrap_or_else(Unavailable::not_recorded)),
     }
 }
 
@@ -211,26 +220,22 @@ fn domains(libvirt: &mut Seen<Libvirt>) -> &mut [Guest] {
 }
 
 fn policy(look: &Look) -> Seen<bool> {
-    let places = ["usr/share", "etc"];
-    let there = |place: &&str| {
-        look.root
-            .has(&format!("{place}/dbus-1/system.d/org.variantd1.conf"))
-    };
-    match places.iter().any(there) {
+    match POLICIES.into_iter().any(|path| look.root.has(path)) {
         true => Ok(true),
-        false => look.absent("usr/share/dbus-1").map(|()| false),
+        false => look
+            .missing(POLICIES[0], "usr/share/dbus-1")
+            .map(|()| false),
     }
 }
 
 fn enabled(look: &Look) -> Seen<Vec<String>> {
-    let wants = "etc/systemd/system/multi-user.target.wants";
-    match look.root.list(wants) {
+    match look.root.list(WANTS) {
         Ok(names) => Ok(names
             .iter()
             .filter_map(|name| name.strip_suffix(".service"))
             .map(str::to_owned)
             .collect()),
-        Err(failure) if failure.is_absent() => look.absent(wants).map(|()| Vec::new()),
+        Err(failure) if failure.is_absent() => look.absent(WANTS).map(|()| Vec::new()),
         Err(failure) => Err(Unavailable::of(&failure)),
     }
 }
@@ -250,6 +255,21 @@ fn reservations(
 }
 
 impl Look {
+    fn new(root: Root, live: bool) -> Self {
+        let list = root
+            .bytes(record::UNREAD, MAX_UNREAD)
+            .ok()
+            .filter(|_| !live);
+        let unread = list.map(|list| {
+            let text = String::from_utf8_lossy(&list);
+            let lines = text.lines().filter_map(|line| line.split_once(": "));
+            let paths = lines.filter_map(|(path, reason)| Some((path.strip_prefix('/')?, reason)));
+            let owned = paths.map(|(path, reason)| (path.to_owned(), reason.to_owned()));
+            owned.collect()
+        });
+        Self { root, live, unread }
+    }
+
     /// A fact that only the running host has.
     fn if_live<T>(&self, ask: impl FnOnce() -> Seen<T>) -> Seen<T> {
         match self.live {
@@ -258,12 +278,28 @@ impl Look {
         }
     }
 
-    /// Passes when a missing file is known not to exist: on this host, and in a recording that has `sign`.
-    fn absent(&self, sign: &str) -> Seen<()> {
-        match self.live || self.root.has(sign) {
+    /// Passes when a missing file is known not to exist: on this host, and in a recording that has it among its unread paths. A
+    /// recording without such a list must have `sign`.
+    fn missing(&self, path: &str, sign: &str) -> Seen<()> {
+        let is_recorded = match &self.unread {
+            None => self.live || self.root.has(sign),
+            Some(unread) => unread.get(path).is_some_and(|reason| *reason == absence()),
+        };
+        match is_recorded {
             true => Ok(()),
-            false => Err(Unavailable::not_recorded()),
+            false => Err(self.reason(path).unwrap_or_else(Unavailable::not_recorded)),
         }
+    }
+
+    /// As [`Self::missing`], for a file that is its own sign.
+    fn absent(&self, path: &str) -> Seen<()> {
+        self.missing(path, path)
+    }
+
+    /// Why a recording does not have a path.
+    fn reason(&self, path: &str) -> Option<Unavailable> {
+        let reason = self.unread.as_ref()?.get(path)?;
+        Some(Unavailable::of_reason("", reason))
     }
 
     /// Whether a path exists.
@@ -279,10 +315,15 @@ impl Look {
     fn text(&self, path: &str, sign: &str) -> Seen<Option<String>> {
         match self.root.text(path) {
             Ok(text) => Ok(Some(text)),
-            Err(failure) if failure.is_absent() => self.absent(sign).map(|()| None),
+            Err(failure) if failure.is_absent() => self.missing(path, sign).map(|()| None),
             Err(failure) => Err(Unavailable::of(&failure)),
         }
     }
+}
+
+/// The reason of a path that does not exist.
+fn absence() -> String {
+    describe(Errno::ENOENT)
 }
 
 impl Unavailable {

@@ -2,12 +2,18 @@
 //!
 //! Follows modprobe.d(5), modules.dep(5) and kernel-parameters.txt (`module_blacklist`, `modprobe.blacklist`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::host::Host;
 
 use super::super::scene::{Blocked, Boot, Module};
+use kernel_glue::record::Content;
+use planner::recipe::Recipes;
+
+use super::super::driver::module_name;
+use super::super::egm;
 use super::Look;
+use super::fact::Facts;
 
 /// modprobe's configuration directories.
 const CONFIGURATION: [&str; 4] = [
@@ -21,19 +27,28 @@ const MAX_INDEX: usize = 8 << 20;
 /// Directories below a kernel's modules that are searched for a file without an index entry.
 const MAX_FOLDERS: usize = 4096;
 
+/// The modules that checks are about: those of the drivers for devices that recipes cover, and that of EGM.
+pub(super) fn names(host: &Host, recipes: &Recipes) -> BTreeSet<String> {
+    let covered = host.devices.values();
+    let covered = covered.filter_map(|device| recipes.for_device(device));
+    let drivers = covered.map(|recipe| module_name(&recipe.driver));
+    drivers.chain([egm::MODULE.to_owned()]).collect()
+}
+
 /// The modules by name; empty for a recording without an index.
 pub(super) fn read(
     look: &Look,
     host: &Host,
     boot: &Boot,
-    names: impl Iterator<Item = String>,
+    names: BTreeSet<String>,
 ) -> BTreeMap<String, Module> {
     let Some(release) = &host.kernel_release else {
         return BTreeMap::new();
     };
     let base = format!("lib/modules/{release}");
-    let index = text(look, &format!("{base}/modules.dep"));
-    if index.is_empty() && look.absent(&format!("{base}/modules.dep")).is_err() {
+    let dep = format!("{base}/modules.dep");
+    let index = text(look, &dep);
+    if !look.root.has(&dep) && look.absent(&dep).is_err() {
         return BTreeMap::new();
     }
     let built_in = text(look, &format!("{base}/modules.builtin"));
@@ -43,7 +58,54 @@ pub(super) fn read(
         let blocked = blocked(&lines, &name).or_else(|| on_command_line(boot, &name));
         (name, Module { blocked, ..module })
     };
-    names.map(one).collect()
+    names.into_iter().map(one).collect()
+}
+
+/// What a recording keeps: of the indexes the lines of these modules, their files without content, and of modprobe's
+/// configuration the lines that block them, at their places.
+pub(super) fn record(facts: &mut Facts<'_>, host: &Host, names: BTreeSet<String>) {
+    let Some(release) = &host.kernel_release else {
+        return;
+    };
+    let base = format!("lib/modules/{release}");
+    let dep = format!("{base}/modules.dep");
+    let own = |line: &&str| {
+        let path = line.split_once(':').map_or(*line, |(path, _)| path);
+        names.iter().any(|name| is_module(path, name))
+    };
+    let lines = |content: &[u8]| {
+        let text = String::from_utf8_lossy(content);
+        let own = text.lines().filter(own);
+        // Without the names of other modules that these need.
+        let kept = own.map(|line| match line.split_once(':') {
+            Some((path, _)) => format!("{path}:\n"),
+            None => format!("{line}\n"),
+        });
+        kept.collect::<String>()
+    };
+    facts.file(&dep, &dep, MAX_INDEX, lines);
+    facts.file(&format!("{base}/modules.builtin"), &dep, MAX_INDEX, lines);
+    let look = facts.look;
+    let (index, built_in) = (
+        text(look, &dep),
+        text(look, &format!("{base}/modules.builtin")),
+    );
+    for name in &names {
+        if let Some(file) = module(look, &base, &index, &built_in, name).file {
+            facts.presence(&format!("{base}/{file}"), &dep);
+        }
+    }
+    for path in configurations(look) {
+        let text = look.root.text(&path).unwrap_or_default();
+        let kept = text.lines().map(|line| {
+            let is_read = names.iter().any(|name| blocks(line.trim(), name));
+            format!("{}\n", if is_read { line } else { "" })
+        });
+        let kept: String = kept.collect();
+        if !kept.trim().is_empty() {
+            facts.push(&path, Content::File(kept.into()));
+        }
+    }
 }
 
 fn module(look: &Look, base: &str, index: &str, built_in: &str, name: &str) -> Module {
@@ -54,7 +116,8 @@ fn module(look: &Look, base: &str, index: &str, built_in: &str, name: &str) -> M
         .find(|path| is_module(path, name));
     let there = indexed.filter(|path| look.root.has(&format!("{base}/{path}")));
     let built_in = built_in.lines().any(|path| is_module(path, name));
-    let search = || match built_in {
+    // The check of EGM needs only the index: a walk through all modules at each run takes longer than all other reads.
+    let search = || match built_in || name == egm::MODULE {
         true => None,
         false => found(look, base, name),
     };
@@ -97,46 +160,56 @@ fn is_module(path: &str, name: &str) -> bool {
     matches!(end, "" | ".xz" | ".zst" | ".gz") && stem.replace('-', "_") == name
 }
 
+/// The files of modprobe's configuration.
+fn configurations(look: &Look) -> Vec<String> {
+    let of = |dir: &str| {
+        let names = look.root.list(dir).unwrap_or_default().into_iter();
+        let files = names.filter(|name| name.ends_with(".conf"));
+        files
+            .map(|name| format!("{dir}/{name}"))
+            .collect::<Vec<_>>()
+    };
+    CONFIGURATION.into_iter().flat_map(of).collect()
+}
+
 /// The lines of modprobe's configuration, each with its file and number.
 fn configuration(look: &Look) -> Vec<(String, usize, String)> {
     let mut lines = Vec::new();
-    for dir in CONFIGURATION {
-        let names = look.root.list(dir).unwrap_or_default();
-        for name in names.iter().filter(|name| name.ends_with(".conf")) {
-            let file = format!("{dir}/{name}");
-            let text = look.root.text(&file).unwrap_or_default();
-            let numbered = text.lines().enumerate();
-            lines.extend(
-                numbered.map(|(at, line)| (format!("/{file}"), at + 1, line.trim().to_owned())),
-            );
-        }
+    for file in configurations(look) {
+        let text = look.root.text(&file).unwrap_or_default();
+        let numbered = text.lines().enumerate();
+        lines.extend(
+            numbered.map(|(at, line)| (format!("/{file}"), at + 1, line.trim().to_owned())),
+        );
     }
     lines
 }
 
-/// The line that blocks a module: libvirt respects `blacklist` (`modprobe -b`), and every program `install`.
+/// The line that blocks a module.
 fn blocked(lines: &[(String, usize, String)], name: &str) -> Option<Blocked> {
-    let blocks = |line: &str| {
-        let mut words = line.split_whitespace();
-        let (verb, module) = (words.next(), words.next().unwrap_or_default());
-        let command = words.next().unwrap_or_default();
-        let ends = [
-            "/bin/false",
-            "/bin/true",
-            "/usr/bin/false",
-            "/usr/bin/true",
-            "false",
-            "true",
-        ];
-        module.replace('-', "_") == name
-            && (verb == Some("blacklist") || verb == Some("install") && ends.contains(&command))
-    };
-    let (file, number, line) = lines.iter().find(|(_, _, line)| blocks(line))?;
+    let (file, number, line) = lines.iter().find(|(_, _, line)| blocks(line, name))?;
     Some(Blocked {
         file: file.clone(),
         line: line.clone(),
         number: Some(*number),
     })
+}
+
+/// True for a line that blocks a module: libvirt respects `blacklist` (`modprobe -b`), and every program `install`.
+fn blocks(line: &str, name: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let (verb, module) = (words.next(), words.next().unwrap_or_default());
+    let command = words.next().unwrap_or_default();
+    let ends = [
+        "/bin/false",
+        "/bin/true",
+        "/usr/bin/false",
+        "/usr/bin/true",
+        "false",
+        "true",
+    ];
+    module.replace('-', "_") == name
+        && (verb == Some("blacklist") || verb == Some("install") && ends.contains(&command))
 }
 
 fn on_command_line(boot: &Boot, name: &str) -> Option<Blocked> {
