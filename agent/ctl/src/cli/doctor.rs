@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::{Cli, hint, is_snapshot, output, reservations};
 use crate::doctor::read::{self, Places};
-use crate::doctor::{Check, Group, Tally, Verdict, examine, next, text};
+use crate::doctor::{Check, Group, Length, Tally, Verdict, examine, next, text};
 use agent::daemon::STATE;
 use agent::reserve::Reservations;
 use agent::snapshot::Snapshot;
@@ -25,6 +25,9 @@ pub(super) struct Request {
     /// Print only warnings and failures
     #[arg(short, long)]
     quiet: bool,
+    /// Print also the files that the facts of a check are from
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
     /// Only checks of these groups (host, devices, libvirt, domains, installation) or codes, joined by commas
     #[arg(long, value_name = "GROUP|CODE", value_delimiter = ',')]
     only: Vec<Only>,
@@ -85,6 +88,14 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
 }
 
 impl Request {
+    fn length(&self) -> Length {
+        match (self.quiet, self.verbose) {
+            (true, _) => Length::Quiet,
+            (false, true) => Length::Verbose,
+            (false, false) => Length::Usual,
+        }
+    }
+
     fn wants(&self, check: &Check) -> bool {
         let named = |only: &Only| match only {
             Only::Group(group) => *group == check.group,
@@ -95,7 +106,7 @@ impl Request {
 }
 
 fn show(checks: &[Check], request: &Request, tally: Tally, next: &str) -> Result<(), Problem> {
-    output::text(&text(checks, request.quiet))?;
+    output::text(&text(checks, request.length()))?;
     if request.quiet {
         return Ok(());
     }
@@ -147,5 +158,6 @@ fn check_json(check: &Check) -> Value {
         "detail": check.detail,
         "hint": check.hint.as_ref().map(Hint::as_str),
         "command": check.command(),
+        "read_from": check.read_from,
     })
 }

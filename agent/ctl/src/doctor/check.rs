@@ -52,6 +52,8 @@ pub(crate) struct Check {
     pub hint: Option<Hint>,
     /// The facts were not available, and root can read them.
     pub needs_root: bool,
+    /// The files that the facts are from, where the check names them.
+    pub read_from: Vec<String>,
 }
 
 impl Check {
@@ -116,6 +118,12 @@ impl Check {
         }
     }
 
+    /// The same, with a file that its facts are from.
+    pub(super) fn read_from(mut self, path: impl Into<String>) -> Self {
+        self.read_from.push(path.into());
+        self
+    }
+
     /// The command of the hint, when the hint is only a command.
     #[must_use]
     pub(crate) fn command(&self) -> Option<&str> {
@@ -132,6 +140,7 @@ impl Check {
             detail: None,
             hint,
             needs_root: false,
+            read_from: Vec::new(),
         }
     }
 }

@@ -172,7 +172,11 @@ fn dynamic_id(device: &Device, name: &str) -> Option<Check> {
             "run {}, and reserve the device instead",
             format!("echo {vendor:04x} {id:04x} > {file}"),
         ),
-    ))
+    )
+    .read_from(format!(
+        "/sys/bus/pci/devices/{}/driver_override",
+        device.address
+    )))
 }
 
 /// Does not open the device: with a bug of Linux 7.2, one open of a GPU without these properties makes

@@ -14,6 +14,8 @@ use planner::recipe::Need;
 
 /// The module that shows regions (drivers/vfio/pci/nvgrace-gpu/egm.c of NVIDIA's kernels).
 pub(super) const MODULE: &str = "nvgrace_egm";
+/// The class of the regions.
+const CLASS: &str = "/sys/class/egm";
 /// Characters of a name in a message.
 const NAME: usize = 40;
 
@@ -33,7 +35,8 @@ pub(super) fn check(scene: &Scene) -> Option<Check> {
     let first = demand.askers.first()?;
     let fine = "the kernel shows EGM regions";
     if let Some(regions) = regions(scene) {
-        return Some(Check::pass(Code::EgmAbsent, fine).with(regions));
+        let pass = Check::pass(Code::EgmAbsent, fine).with(regions);
+        return Some(pass.read_from(CLASS));
     }
     let check = match absent(scene, &demand) {
         Err(why) => Check::unavailable(Code::EgmAbsent, fine, &why),
@@ -45,6 +48,7 @@ pub(super) fn check(scene: &Scene) -> Option<Check> {
             }
         }
     };
+    let check = check.read_from(CLASS);
     Some(match demand.askers.len() {
         1 => check,
         _ => check.with(format!("asked for by {}", demand.askers.join(", "))),
@@ -114,7 +118,7 @@ fn regions(scene: &Scene) -> Option<String> {
 /// Why the kernel shows no region, with the fix; an error while that cannot be known.
 fn absent(scene: &Scene, demand: &Demand<'_>) -> Result<(String, Hint), Unavailable> {
     let mut gaps = scene.host.gaps.iter();
-    if let Some(gap) = gaps.find(|gap| gap.path == "/sys/class/egm") {
+    if let Some(gap) = gaps.find(|gap| gap.path == CLASS) {
         return Err(Unavailable::of_reason("/sys/class/egm: ", &gap.reason));
     }
     let module = scene.modules.get(MODULE);

@@ -6,10 +6,14 @@ use super::stack;
 use super::{driver, scene::Seen};
 use domain::code::Code;
 use domain::hint::Hint;
-use kernel_glue::iort::Iort;
+use kernel_glue::iort::{self, Iort};
 use planner::recipe::Need;
 use planner::stack::{Feature, Package, Stack};
 
+/// The free pages of each node.
+const HUGE_PAGES: &str =
+    "/sys/devices/system/node/node*/hugepages/hugepages-524288kB/free_hugepages";
+const QEMU_CONF: &str = "/etc/libvirt/qemu.conf";
 /// The NVIDIA build of QEMU 10.1 whose successor translates the MSI address of an accelerated SMMUv3.
 const LAST_WITHOUT_MSI: u32 = 5;
 /// NUMA nodes of an arm64 kernel by default (arch/arm64/Kconfig, NODES_SHIFT of 4).
@@ -34,9 +38,10 @@ pub(super) fn of_host(scene: &Scene) -> Vec<Check> {
             .as_ref()
             .is_some_and(|smmu| smmu.need != Need::Ignore)
     });
-    let mut checks = vec![pages(scene, &platform.huge_pages)];
+    let mut checks = vec![pages(scene, &platform.huge_pages).read_from(HUGE_PAGES)];
     if nested {
-        checks.push(firmware(scene, &platform.iort));
+        let table = format!("/{}", iort::PATH);
+        checks.push(firmware(scene, &platform.iort).read_from(table));
     }
     checks.push(peers(scene, &platform.peers));
     checks
@@ -47,8 +52,14 @@ pub(super) fn of_libvirt(scene: &Scene) -> Vec<Check> {
     let Some(platform) = scene.platform.as_ref().filter(|_| is_grace(scene)) else {
         return Vec::new();
     };
-    let mut checks = vec![allowed(scene, platform)];
-    checks.extend(emulator(scene, platform));
+    let mut checks = vec![allowed(scene, platform).read_from(QEMU_CONF)];
+    let path = platform.emulator.as_ref().ok().and_then(Option::as_ref);
+    let path = path.map(|emulator| &emulator.path);
+    let of_emulator = emulator(scene, platform).into_iter();
+    checks.extend(of_emulator.map(|check| match path {
+        Some(path) => check.read_from(path),
+        None => check,
+    }));
     checks.extend(stack::of(scene).map(|stack| guest_kernels(scene, &stack)));
     checks
 }
@@ -125,7 +136,9 @@ fn peers(scene: &Scene, found: &Seen<Peers>) -> Check {
     let kernel = scene.host.kernel_release.as_deref().unwrap_or("unknown");
     match found {
         Err(why) => Check::unavailable(Code::PeerToPeer, fine, why),
-        Ok(peers) if peers.lacking.is_empty() => Check::pass(Code::PeerToPeer, fine),
+        Ok(peers) if peers.lacking.is_empty() => {
+            Check::pass(Code::PeerToPeer, fine).read_from(&peers.path)
+        }
         Ok(peers) => Check::warn(
             Code::PeerToPeer,
             format!(
@@ -133,7 +146,8 @@ fn peers(scene: &Scene, found: &Seen<Peers>) -> Check {
                 peers.lacking.join(" and ")
             ),
             "install a kernel with these options, such as Ubuntu's linux-nvidia 7.0",
-        ),
+        )
+        .read_from(&peers.path),
     }
 }
 

@@ -29,7 +29,7 @@ mod virtualization;
 pub(crate) use check::{Check, Group, Verdict};
 pub(crate) use next::next;
 pub(crate) use scene::Scene;
-pub(crate) use screen::{Tally, text};
+pub(crate) use screen::{Length, Tally, text};
 
 /// Every check of what was read, in the order of the screen.
 #[must_use]

@@ -14,6 +14,17 @@ pub(crate) struct Tally {
     pub failed: usize,
 }
 
+/// How much of the checks is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// Only warnings and failures.
+    Quiet,
+    /// Every check.
+    Usual,
+    /// Also the files that its facts are from.
+    Verbose,
+}
+
 /// Columns of the description, before the verdict.
 const WIDTH: usize = 76;
 
@@ -31,25 +42,27 @@ impl Tally {
     }
 }
 
-/// The lines of checks; with `quiet` only warnings and failures.
+/// The lines of checks.
 #[must_use]
-pub(crate) fn text(checks: &[Check], quiet: bool) -> String {
+pub(crate) fn text(checks: &[Check], length: Length) -> String {
     let mut out = String::new();
     for group in Group::ALL {
         let of_group = checks.iter().filter(|check| check.group == group);
-        let asks = |check: &&Check| !quiet || check.verdict > Verdict::Unavailable;
+        let asks = |check: &&Check| length != Length::Quiet || check.verdict > Verdict::Unavailable;
         let shown: Vec<&Check> = of_group.filter(asks).collect();
         if shown.is_empty() {
             continue;
         }
         out.push_str(&format!("{}\n", group.title()));
-        merged(&shown).iter().for_each(|line| out.push_str(line));
+        merged(&shown, length)
+            .iter()
+            .for_each(|line| out.push_str(line));
     }
     out
 }
 
 /// Lines in the order of their first check; equal ones of several subjects become one.
-fn merged(checks: &[&Check]) -> Vec<String> {
+fn merged(checks: &[&Check], length: Length) -> Vec<String> {
     let key = |check: &Check| {
         (
             check.code,
@@ -66,9 +79,23 @@ fn merged(checks: &[&Check]) -> Vec<String> {
     for check in checks {
         if let Some(same) = subjects.remove(&key(check)) {
             lines.push(line(check, &same));
+            if length == Length::Verbose {
+                lines.extend(sources(&same));
+            }
         }
     }
     lines
+}
+
+/// A line with the files that the facts are from, each once; `None` without any.
+fn sources(same: &[&Check]) -> Option<String> {
+    let mut paths: Vec<&str> = Vec::new();
+    for path in same.iter().flat_map(|check| &check.read_from) {
+        if !paths.contains(&path.as_str()) {
+            paths.push(path);
+        }
+    }
+    (!paths.is_empty()).then(|| format!("    read from {}\n", paths.join(", ")))
 }
 
 fn line(check: &Check, same: &[&Check]) -> String {

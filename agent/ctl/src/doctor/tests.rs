@@ -18,7 +18,7 @@ use super::testing::{
     answers, asking_for_egm, at, bad, check, definition, holder, hook, module, ready, variant,
     with_companion, with_gpu,
 };
-use super::{examine, next, text};
+use super::{Length, examine, next, text};
 use crate::fixture::{GPU, NIC, UUID, VARIANT, address, driver, guest};
 use agent::libvirt::DomainRef;
 use agent::record::{DeviceRecord, OfDomain};
@@ -128,8 +128,8 @@ fn a_ready_host_passes_every_check_and_the_next_step_is_define() {
     let scene = ready();
     assert_eq!(bad(&scene), []);
     assert_eq!(next(&scene, &examine(&scene)), "virsh define guest.xml");
-    insta::assert_snapshot!("ready", text(&examine(&scene), false));
-    assert_eq!(text(&examine(&scene), true), "");
+    insta::assert_snapshot!("ready", text(&examine(&scene), Length::Usual));
+    assert_eq!(text(&examine(&scene), Length::Quiet), "");
 }
 
 /// A change of a ready host, the code that must fail for it, and the hint.
@@ -291,7 +291,7 @@ fn gb300_with_ubuntu_24_04_says_what_to_install() {
         root,
     };
     let scene = read::scene(places).expect("a host");
-    insta::assert_snapshot!("gb300_ubuntu_24_04", text(&examine(&scene), true));
+    insta::assert_snapshot!("gb300_ubuntu_24_04", text(&examine(&scene), Length::Quiet));
 }
 
 fn old() -> Versions {
@@ -344,7 +344,11 @@ fn screen_of_each_failure_equals_the_snapshot() {
     let screens = FAILURES.iter().map(|(spoil, ..)| {
         let scene = spoiled(*spoil);
         let checks = examine(&scene);
-        format!("{}next: {}\n", text(&checks, true), next(&scene, &checks))
+        format!(
+            "{}next: {}\n",
+            text(&checks, Length::Quiet),
+            next(&scene, &checks)
+        )
     });
     insta::assert_snapshot!("failures", screens.collect::<Vec<_>>().join("\n"));
 }

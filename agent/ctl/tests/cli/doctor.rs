@@ -107,6 +107,9 @@ fn doctor_names_the_firmware_when_the_recipe_asks_for_egm_and_the_class_is_empty
     let (status, text) = of_egm(root.path());
     assert_eq!(status, 1);
     screen("doctor_egm_off", text);
+    let options = ["--recipes", &recipes, "-v", "--only", "VD-DOC-056"];
+    let (_, text) = doctor(root.path(), &options);
+    assert!(text.contains("\n    read from /sys/class/egm\n"), "{text}");
     assert_eq!(of_egm(&host("gb200-egm")), (0, String::new()));
 }
 

@@ -183,6 +183,18 @@ fn checks_of_a_grace_host_answer_on_its_recording_and_on_a_recording_of_that() {
     ] {
         assert_eq!(verdict(&expected, code), wanted, "{code}");
     }
+    for (code, path) in [
+        (
+            "VD-DOC-050",
+            "/sys/devices/system/node/node*/hugepages/hugepages-524288kB/free_hugepages",
+        ),
+        ("VD-DOC-051", "/sys/firmware/acpi/tables/IORT"),
+        ("VD-DOC-052", "/boot/config-6.17.0-1008-nvidia-64k"),
+        ("VD-DOC-053", "/etc/libvirt/qemu.conf"),
+    ] {
+        let check = expected.iter().find(|check| check["code"] == code);
+        assert_eq!(check.expect(code)["read_from"][0], path, "{code}");
+    }
     let once = recorded(host.path());
     let once = once.path().join("new");
     assert_eq!(checks(&once), expected);
