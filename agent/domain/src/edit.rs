@@ -88,6 +88,19 @@ impl Element {
         }
     }
 
+    /// Inserts `child` before the end tag, byte for byte.
+    #[must_use]
+    pub fn append_unchanged(&self, child: &str) -> Edit {
+        let (span, text) = match self.self_closed {
+            true => (
+                self.inner_start..self.span.end,
+                format!(">{child}</{}>", self.name),
+            ),
+            false => (self.inner_end..self.inner_end, child.to_owned()),
+        };
+        Edit { span, text }
+    }
+
     /// Inserts `sibling` after this element, with the same indentation.
     #[must_use]
     pub fn insert_after(&self, sibling: &str) -> Edit {

@@ -3,6 +3,7 @@
 //! Follows libvirt's formatdomain page. Unknown elements are kept and not parsed.
 
 pub mod argument;
+mod attachment;
 mod bus;
 mod cell;
 pub mod code;
@@ -37,6 +38,7 @@ use kernel_glue::address::PciAddress;
 
 use crate::edit::{Edit, Element};
 
+pub use attachment::{Attachment, Joined};
 pub use bus::ROOT_PORT;
 pub use cell::{Binding, Cell, MemoryNode, Sibling};
 pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPACE};

@@ -45,12 +45,7 @@ impl Domain {
     /// A refusal with a `VD-XML` code if the text is too large, has a document type declaration, is not well-formed, is
     /// not a domain, or has an invalid value.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        if text.len() > MAX_BYTES {
-            return Err(too_large(&format!(
-                "the definition has {} bytes",
-                text.len()
-            )));
-        }
+        is_short(text)?;
         let outline = Outline::of(text);
         if !outline.is_whole()
             && let Ok(domain) = read(&outline)
@@ -64,7 +59,35 @@ impl Domain {
 
 /// Reads the parsed outline of a text.
 pub(super) fn read(outline: &Outline<'_>) -> Result<Domain, Refusal> {
-    let text = outline.parsed();
+    let document = parsed(outline.parsed())?;
+    let root = document.root_element();
+    if !is(root, "domain") {
+        return Err(no_domain(&format!(
+            "the root element is <{}>",
+            root.tag_name().name()
+        )));
+    }
+    let domain = Reader { outline }.domain(root)?;
+    crowded(&domain).map_or(Ok(domain), Err)
+}
+
+/// Parses XML of a definition or a device within the limits of a definition.
+///
+/// # Errors
+/// As [`Domain::parse`], but for the content.
+pub(super) fn document(text: &str) -> Result<Document<'_>, Refusal> {
+    is_short(text)?;
+    parsed(text)
+}
+
+fn is_short(text: &str) -> Result<(), Refusal> {
+    match text.len() {
+        0..=MAX_BYTES => Ok(()),
+        size => Err(too_large(&format!("the definition has {size} bytes"))),
+    }
+}
+
+fn parsed(text: &str) -> Result<Document<'_>, Refusal> {
     if let Some(excess) = shape::excess(text) {
         return Err(too_large(&format!(
             "the definition is too complex: {excess}"
@@ -75,16 +98,7 @@ pub(super) fn read(outline: &Outline<'_>) -> Result<Domain, Refusal> {
         nodes_limit: MAX_NODES,
         ..Default::default()
     };
-    let document = Document::parse_with_options(text, options).map_err(unparsable)?;
-    let root = document.root_element();
-    if !is(root, "domain") {
-        return Err(no_domain(&format!(
-            "the root element is <{}>",
-            root.tag_name().name()
-        )));
-    }
-    let domain = Reader { outline }.domain(root)?;
-    crowded(&domain).map_or(Ok(domain), Err)
+    Document::parse_with_options(text, options).map_err(unparsable)
 }
 
 /// Refuses counts that no guest can have, and lists whose planning cost is quadratic.

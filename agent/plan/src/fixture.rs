@@ -127,20 +127,28 @@ pub fn host_on(name: &str) -> Host {
     host
 }
 
+/// The device at `at` as a guest's.
+pub fn hostdev(at: &str) -> String {
+    let at = address(at);
+    format!(
+        "<hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        \
+         <address domain='{:#06x}' bus='{:#04x}' slot='0x00' function='0x0'/>\n      \
+         </source>\n    </hostdev>",
+        at.domain(),
+        at.bus()
+    )
+}
+
 /// A guest that is assigned the device at `at`.
 pub fn guest(at: &str) -> String {
-    let at = address(at);
     format!(
         "<domain type='kvm'>\n  <name>d0</name>\n  <uuid>{UUID}</uuid>\n  \
          <memory unit='KiB'>4194304</memory>\n  <vcpu>4</vcpu>\n  \
          <os firmware='efi'>\n    <type arch='aarch64' machine='virt'>hvm</type>\n  </os>\n  <features><acpi/></features>\n  \
          <cpu mode='host-passthrough'/>\n  <devices>\n    \
          <controller type='pci' index='0' model='pcie-root'/>\n    \
-         <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        \
-         <address domain='{:#06x}' bus='{:#04x}' slot='0x00' function='0x0'/>\n      \
-         </source>\n    </hostdev>\n  </devices>\n</domain>\n",
-        at.domain(),
-        at.bus()
+         {}\n  </devices>\n</domain>\n",
+        hostdev(at)
     )
 }
 

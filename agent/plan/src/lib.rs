@@ -1,6 +1,7 @@
 //! Recipes, what libvirt and QEMU can express, and the plan for a definition. Pure: no I/O, no clock, no calls to other programs.
 
 pub mod atomics;
+pub mod attach;
 pub mod fingerprint;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;

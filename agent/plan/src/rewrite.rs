@@ -149,18 +149,23 @@ fn edited<'e>(text: &str, edits: impl IntoIterator<Item = &'e Edit>) -> Result<S
     })
 }
 
+/// The input as a start has it: no user asks, and libvirt's addresses are final.
+pub(crate) fn of_start<'a>(input: &PlanInput<'a>) -> PlanInput<'a> {
+    PlanInput {
+        egm: None,
+        asked: false,
+        formatted: false,
+        ..*input
+    }
+}
+
 /// Checks that a definition has everything that a start needs. A missing mark is accepted, and devices of recipes with
 /// `prepare = "on-request"` count only if the mark names them.
 ///
 /// # Errors
 /// The refusals of [`plan`], and one that names the first missing piece.
 pub fn verify(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Refusal> {
-    let input = PlanInput {
-        egm: None,
-        asked: false,
-        formatted: false,
-        ..*input
-    };
+    let input = of_start(input);
     let plan = plan(&input, definition.domain())
         .map_err(|refusal| outdated(definition, &input, refusal))?;
     let Some(missing) = plan.lacking() else {
@@ -181,12 +186,7 @@ pub fn verify(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Re
 /// # Errors
 /// As [`check_bound_egm`].
 pub fn verify_bound(definition: &Definition, input: &PlanInput<'_>) -> Result<(), Refusal> {
-    let input = PlanInput {
-        egm: None,
-        asked: false,
-        formatted: false,
-        ..*input
-    };
+    let input = of_start(input);
     check_bound_egm(&input, definition.domain())
 }
 

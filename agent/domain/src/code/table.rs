@@ -851,6 +851,16 @@ codes! {
         source: "ACPI 6.5, 5.2.17; Linux 63db8170bf34",
     }
 
+    /// A device with initiators is attached to a running guest.
+    InitiatorsAtRunTime = "VD-NUM-016" {
+        severity: Refusal,
+        explanation: "libvirt makes the initiators of a device only when it starts the guest, so a device that is \
+            attached to a running guest has none (VD-NUM-013), and its driver finds no nodes for the GPU's memory. \
+            Add the device to the definition, and stop and start the guest. Only the transport variantd-connect \
+            refuses such a call; over libvirt's own socket it is made.",
+        source: "reproduced with QEMU 11.1.2; variantd-connect(8)",
+    }
+
     /// A device was hot-unplugged, and its initiators still exist.
     InitiatorsStale = "VD-ATM-041" {
         severity: Warning,
@@ -1802,7 +1812,7 @@ codes! {
     CallTooLarge = "VD-AGT-011" {
         severity: Refusal,
         explanation: "The agent checks the length of each call before it reads it. A call may have 64 KiB, PrepareXml \
-            1 MiB more for its text, and Prepare and StartJob 8 MiB more for a saved plan.",
+            and PrepareDevice 1 MiB more for the text, and Prepare and StartJob 8 MiB more for a saved plan.",
         source: "org.variantd1(5)",
     }
 

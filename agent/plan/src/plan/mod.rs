@@ -423,7 +423,7 @@ fn assigned<'a>(input: &PlanInput<'a>, domain: &'a Domain) -> Result<Vec<Assigne
     Ok(assigned)
 }
 
-fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
+pub(crate) fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {
     host.devices.get(&address).ok_or_else(|| {
         let reason = "the definition assigns it, but this host has no such PCI device";
         Refusal::new(

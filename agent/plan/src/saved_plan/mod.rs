@@ -12,6 +12,7 @@ mod replaced;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attach::Attached;
 use crate::fingerprint::Fingerprint;
 use crate::plan::{Change, PlanInput};
 use crate::rewrite::{self, Rewrite};
@@ -74,6 +75,26 @@ pub struct Findings {
     pub changes: Vec<Note>,
     /// What the user should know.
     pub notes: Vec<Note>,
+}
+
+impl Findings {
+    /// The findings about a device that is attached to the domain of this name.
+    #[must_use]
+    pub fn of_attached(domain: &str, attached: &Attached) -> Self {
+        let piece = |one: &Change| Note {
+            code: one.code,
+            device: one.device,
+            text: one.reason.clone(),
+        };
+        Self {
+            version: VERSION,
+            domain: domain.to_owned(),
+            changed: !attached.changes.is_empty(),
+            devices: attached.devices.iter().map(PlannedDevice::of).collect(),
+            changes: attached.changes.iter().map(piece).collect(),
+            notes: attached.notes.iter().map(Note::of).collect(),
+        }
+    }
 }
 
 /// The diff that changes make in `text`, with their reasons; for changes outside a plan.

@@ -1,0 +1,209 @@
+//! Judges a device that is to be attached to a domain, and completes its element. Pure.
+//!
+//! An attach call has one element, so it can carry only what belongs into that element: `<driver>`. The definition with the device must
+//! then pass the check of a start. For a running guest the live XML is the definition, and a device with initiators is refused.
+
+use std::collections::BTreeSet;
+
+use kernel_glue::address::PciAddress;
+
+use crate::plan::{Change, Note, Plan, PlanInput, Planned, host_device, plan};
+use crate::recipe::{Prepare, Recipe};
+use crate::rewrite::{of_start, rewrite, verify};
+use domain::code::Code;
+use domain::hint::{Hint, line};
+use domain::refusal::Refusal;
+use domain::{Attachment, Definition, Joined};
+
+/// What an attach changes: one of libvirt's `virDomainModificationImpact`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affects {
+    /// The definition for the next start.
+    Config,
+    /// The running guest.
+    Live,
+}
+
+/// A device that may be attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The completed device.
+    pub device: Attachment,
+    /// The devices of recipes in it.
+    pub devices: Vec<Planned>,
+    /// What was added to it.
+    pub changes: Vec<Change>,
+    /// What the user should know about it.
+    pub notes: Vec<Note>,
+}
+
+/// Completes a device that is to be attached to `definition`; unchanged if no recipe covers it.
+///
+/// # Errors
+/// The refusals of [`plan`] and [`verify`], and [`Code::InitiatorsAtRunTime`].
+pub fn attach(
+    definition: &Definition,
+    device: Attachment,
+    affects: Affects,
+    input: &PlanInput<'_>,
+) -> Result<Attached, Refusal> {
+    let input = of_start(input);
+    let joined = device.join(definition)?;
+    let covered = covered(&input, &joined)?;
+    let Some((first, _)) = covered.first() else {
+        return Ok(Attached::unchanged(device));
+    };
+    let name = &definition.domain().name;
+    if affects == Affects::Live {
+        has_no_initiators(&covered, name)?;
+    }
+    let lacks = |refusal| insufficient(refusal, affects, name).of(*first);
+    let planned = plan(&input, joined.definition.domain());
+    let planned = planned.map_err(|refusal| match is_completable(&joined, &input) {
+        true => lacks(refusal),
+        false => refusal,
+    });
+    let mut changes = planned?.changes;
+    changes.retain(|change| is_own(&joined, change));
+    let edits = changes.iter().flat_map(|change| &change.edits);
+    let device = device.edited(&joined, edits)?;
+    let completed = device.join(definition)?;
+    let plan = verify(&completed.definition, &input).map_err(lacks)?;
+    let addresses = covered.iter().map(|(address, _)| *address).collect();
+    Attached::of(plan, device, changes, &addresses)
+}
+
+impl Attached {
+    /// A device that needs nothing.
+    #[must_use]
+    pub fn unchanged(device: Attachment) -> Self {
+        Self {
+            device,
+            devices: Vec::new(),
+            changes: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// The same device after one more judgement, of the completed one.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.changes.extend(next.changes);
+        let is_new = |note: &Note| !self.notes.contains(note);
+        let notes: Vec<Note> = next.notes.into_iter().filter(is_new).collect();
+        self.notes.extend(notes);
+        Self {
+            device: next.device,
+            devices: next.devices,
+            ..self
+        }
+    }
+
+    /// Refuses what no change of the definition can fix, as a start does.
+    fn of(
+        plan: Plan,
+        device: Attachment,
+        changes: Vec<Change>,
+        addresses: &BTreeSet<PciAddress>,
+    ) -> Result<Self, Refusal> {
+        if let Some(unmet) = plan.unmet {
+            return Err(unmet);
+        }
+        let is_ours = |of: Option<PciAddress>| of.is_some_and(|device| addresses.contains(&device));
+        let (mut devices, mut notes) = (plan.devices, plan.notes);
+        devices.retain(|planned| is_ours(Some(planned.address)));
+        notes.retain(|note| is_ours(note.device));
+        Ok(Self {
+            device,
+            devices,
+            changes,
+            notes,
+        })
+    }
+}
+
+/// The PCI functions of the device for which a start needs something, with their recipes.
+fn covered<'a>(
+    input: &PlanInput<'a>,
+    joined: &Joined,
+) -> Result<Vec<(PciAddress, &'a Recipe)>, Refusal> {
+    let domain = joined.definition.domain();
+    let mut covered = Vec::new();
+    for hostdev in &domain.hostdevs {
+        if !domain.platform.is_qemu() || hostdev.element.span != joined.element {
+            continue;
+        }
+        let device = host_device(input.host, hostdev.source)?;
+        let recipe = input.recipes.for_device(device);
+        let is_planned = |recipe: &&Recipe| {
+            recipe.prepare == Prepare::OnDefine || domain.is_marked(hostdev.source)
+        };
+        covered.extend(
+            recipe
+                .filter(is_planned)
+                .map(|recipe| (hostdev.source, recipe)),
+        );
+    }
+    Ok(covered)
+}
+
+/// libvirt makes the objects of initiators only at a start.
+fn has_no_initiators(covered: &[(PciAddress, &Recipe)], name: &str) -> Result<(), Refusal> {
+    let mut covered = covered.iter();
+    let Some((address, _)) = covered.find(|(_, recipe)| recipe.initiators.is_some()) else {
+        return Ok(());
+    };
+    let reason = "a running guest cannot get its generic initiators";
+    let refusal = Refusal::new(Code::InitiatorsAtRunTime, reason, restart(name));
+    Err(refusal.of(*address))
+}
+
+/// A change of the device's own `<driver>`. An address, a nodeset or an alias is of no use without the elements to which it refers.
+fn is_own(joined: &Joined, change: &Change) -> bool {
+    [Code::DriverMissing, Code::IommufdMissing].contains(&change.code)
+        && change.edits.iter().all(|edit| joined.contains(edit))
+}
+
+/// True when defining the whole definition would help: elements that were added for other devices are in the way.
+fn is_completable(joined: &Joined, input: &PlanInput<'_>) -> bool {
+    rewrite(&joined.definition, input).is_ok()
+}
+
+/// The definition needs more than the device, for this device or for another one beside it.
+fn insufficient(refusal: Refusal, affects: Affects, name: &str) -> Refusal {
+    let (reason, hint) = match affects {
+        Affects::Config => (
+            format!("attaching it is not enough: {}", refusal.reason),
+            edit(name),
+        ),
+        Affects::Live => (
+            format!(
+                "a running guest cannot get all it needs: {}",
+                refusal.reason
+            ),
+            restart(name),
+        ),
+    };
+    Refusal {
+        reason,
+        hint,
+        ..refusal
+    }
+}
+
+/// 'virsh edit' defines, and a define is completed.
+fn edit(name: &str) -> Hint {
+    let command = line(["virsh", "edit", name]);
+    Hint::naming(
+        "add it with {}, which has the definition completed",
+        &command,
+    )
+}
+
+fn restart(name: &str) -> Hint {
+    edit(name).then(", then stop and start the guest")
+}
+
+#[cfg(test)]
+#[path = "attach_test.rs"]
+mod test;

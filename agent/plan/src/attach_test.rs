@@ -1,0 +1,145 @@
+//! Devices that are attached to the definition or to the running guest.
+
+use super::*;
+use crate::fixture::definition;
+use crate::plan::testing::{Fixture, guest, hostdev};
+use crate::recipe::Recipes;
+
+const GPU: &str = "0009:01:00.0";
+const OTHER: &str = "0008:01:00.0";
+const NIC: &str = "0002:01:00.0";
+/// A recipe that needs nothing but its driver.
+const PLAIN: &str = "prepare = 'on-define'\nname = 'plain'\ntitle = 'plain'\ndriver = 'mlx5_vfio_pci'\n\
+    [[device]]\nid = '15b3:1023'\nlabel = 'an adapter'\n[[guest]]\narch = 'aarch64'\nmachine = 'virt'\n";
+
+fn with(recipe: &str) -> Fixture {
+    let recipes = Recipes::of(&[recipe, include_str!("../../recipes/nvidia-grace.toml")]);
+    Fixture {
+        recipes,
+        ..Fixture::new()
+    }
+}
+
+fn attach_to(
+    fixture: &Fixture,
+    to: &str,
+    device: &str,
+    affects: Affects,
+) -> Result<Attached, Refusal> {
+    let device = Attachment::parse(device)?;
+    attach(&definition(to), device, affects, &fixture.input())
+}
+
+const BOTH: [Affects; 2] = [Affects::Config, Affects::Live];
+
+#[test]
+fn device_without_a_recipe_or_of_one_on_request_is_unchanged() {
+    let on_request = with(&PLAIN.replace("on-define", "on-request"));
+    for fixture in [Fixture::new(), on_request] {
+        for affects in BOTH {
+            let device = hostdev(NIC, "");
+            let attached = attach_to(&fixture, &guest(""), &device, affects).expect("unchanged");
+            assert_eq!(attached.device.text(), device);
+            assert!(attached.changes.is_empty() && attached.devices.is_empty());
+        }
+    }
+    let disk = "<disk type='file'><source file='/a'/></disk>";
+    let to = guest(&hostdev(GPU, ""));
+    let attached = attach_to(&Fixture::new(), &to, disk, Affects::Live).expect("a disk");
+    assert_eq!(attached.device.text(), disk);
+}
+
+#[test]
+fn device_that_needs_only_its_driver_is_completed() {
+    let fixture = with(PLAIN);
+    for affects in BOTH {
+        let attached =
+            attach_to(&fixture, &guest(""), &hostdev(NIC, ""), affects).expect("completed");
+        let text = attached.device.text();
+        let driver = "<driver name='vfio' model='mlx5_vfio_pci'/>";
+        assert!(text.contains(driver), "{text}");
+        assert_eq!(
+            text.replace(driver, "").split_whitespace().count(),
+            hostdev(NIC, "").split_whitespace().count()
+        );
+        let codes: Vec<Code> = attached.changes.iter().map(|change| change.code).collect();
+        assert_eq!(codes, [Code::DriverMissing]);
+        assert_eq!(attached.devices[0].recipe, "plain");
+        let again = attach_to(&fixture, &guest(""), text, affects).expect("complete");
+        assert_eq!(again.device.text(), text);
+        assert!(again.changes.is_empty());
+    }
+}
+
+#[test]
+fn device_that_needs_more_than_itself_is_refused_with_the_way_out() {
+    let refusal = attach_to(
+        &Fixture::new(),
+        &guest(""),
+        &hostdev(GPU, ""),
+        Affects::Config,
+    );
+    let refusal = refusal.expect_err("it needs cells");
+    assert_eq!(refusal.code, Code::CellsMissing);
+    let text = refusal.to_string();
+    assert!(text.contains("'virsh edit d0'"), "{text}");
+    assert!(text.contains("attaching it is not enough"), "{text}");
+    assert!(!text.contains("variantctl prepare"), "{text}");
+}
+
+#[test]
+fn complete_device_of_a_complete_definition_is_attached_again() {
+    let fixture = Fixture::new();
+    let complete = fixture.rewrite(&guest(&hostdev(GPU, ""))).text;
+    let parsed = definition(&complete);
+    let element = &parsed.domain().hostdevs[0].element.span;
+    let device = &complete[element.clone()];
+    let detached = complete.replace(device, "");
+    let attached = attach_to(&fixture, &detached, device, Affects::Config).expect("complete");
+    assert_eq!(attached.device.text(), device);
+    let notes: Vec<_> = attached.notes.iter().map(|note| note.device).collect();
+    assert!(
+        notes
+            .iter()
+            .all(|device| device.is_some_and(|device| device.to_string() == GPU))
+    );
+    // The same, while the guest runs.
+    let refusal = attach_to(&fixture, &detached, device, Affects::Live).expect_err("initiators");
+    assert_eq!(refusal.code, Code::InitiatorsAtRunTime);
+    let text = refusal.to_string();
+    assert!(text.contains("stop and start the guest"), "{text}");
+}
+
+#[test]
+fn device_that_the_host_does_not_have_or_the_guest_has_already_is_refused() {
+    let fixture = with(PLAIN);
+    for affects in BOTH {
+        let missing = attach_to(&fixture, &guest(""), &hostdev("0009:77:00.0", ""), affects);
+        assert_eq!(missing.expect_err("missing").code, Code::DeviceMissing);
+        let to = guest(&hostdev(NIC, ""));
+        let twice = attach_to(&fixture, &to, &hostdev(NIC, ""), affects);
+        assert_eq!(twice.expect_err("twice").code, Code::DeviceTwice);
+        let wrong = hostdev(NIC, "<driver name='vfio' model='vfio-pci'/>");
+        let wrong = attach_to(&fixture, &guest(""), &wrong, affects);
+        assert_eq!(wrong.expect_err("another driver").code, Code::DriverWrong);
+    }
+}
+
+#[test]
+fn second_device_is_judged_beside_a_complete_first_one() {
+    let fixture = with(PLAIN);
+    let to = fixture.rewrite(&guest(&hostdev(OTHER, ""))).text;
+    let attached = attach_to(&fixture, &to, &hostdev(NIC, ""), Affects::Config);
+    let attached = attached.expect("it needs only its driver");
+    assert!(attached.device.text().contains("mlx5_vfio_pci"));
+    assert_eq!(attached.devices.len(), 1);
+    let refusal = attach_to(&fixture, &to, &hostdev(GPU, ""), Affects::Config);
+    let refusal = refusal.expect_err("eight cells more");
+    let text = refusal.to_string();
+    assert!(
+        text.starts_with(&format!("'{GPU}': attaching it is not enough: ")),
+        "{text}"
+    );
+    assert!(text.contains("'virsh edit d0'"), "{text}");
+    println!("{text}");
+}
