@@ -10,7 +10,7 @@ use crate::context::{Context, Rules};
 use crate::known_versions::KnownVersions;
 use crate::opted_out::OptedOut;
 pub(crate) use planner::fixture::{
-    GPU, NIC, UUID, address, definition, device, driver, guest, host, host_on,
+    GPU, NIC, UUID, address, definition, device, driver, guest, host, host_on, hostdev,
 };
 use planner::recipe::Recipes;
 use planner::target::Versions;

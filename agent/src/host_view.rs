@@ -13,7 +13,8 @@ use kernel_glue::host::{Gap, Host};
 use crate::context::{Context, Rules};
 use domain::code::Code;
 use domain::refusal::Refusal;
-use domain::{Definition, Domain};
+use domain::{Attachment, Definition, Domain};
+use planner::attach::{self, Affects, Attached};
 use planner::from_libvirt::FromLibvirt;
 use planner::plan::{Plan, PlanInput};
 use planner::recipe::Prepare;
@@ -126,6 +127,19 @@ impl<'a> HostView<'a> {
     /// The planner's refusal.
     pub fn propose(&self, definition: &Definition, replace: bool) -> Result<SavedPlan, Refusal> {
         SavedPlan::make(definition, &self.input(replace)?)
+    }
+
+    /// Judges a device that is to be attached to a definition, and completes it.
+    ///
+    /// # Errors
+    /// As [`attach::attach`].
+    pub fn attach(
+        &self,
+        definition: &Definition,
+        device: Attachment,
+        affects: Affects,
+    ) -> Result<Attached, Refusal> {
+        attach::attach(definition, device, affects, &self.input(false)?)
     }
 
     /// Checks that a saved plan equals the present plan of a definition.

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use crate::attempt;
 use crate::context::Context;
-use crate::failure::{PrepareError, found};
+use crate::failure::{PrepareError, failed, found};
 use crate::host_view::{HostView, Interest};
 use crate::libvirt::{Capabilities, DomainRef, Libvirt};
 use crate::progress;
@@ -26,7 +26,8 @@ use domain::code::Code;
 use domain::hint::{Hint, line};
 use domain::lost_elements::lost_elements;
 use domain::refusal::Refusal;
-use domain::{Definition, Domain};
+use domain::{Attachment, Definition, Domain};
+use planner::attach::{Affects, Attached};
 use planner::fingerprint::Fingerprint;
 use planner::plan::Note;
 use planner::revert::revert;
@@ -57,6 +58,17 @@ pub struct Options {
     pub replace: bool,
     /// Set the domain's option for EGM.
     pub egm: Option<bool>,
+}
+
+/// A device for virDomainAttachDeviceFlags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachDevice {
+    /// Its XML.
+    pub xml: String,
+    /// `VIR_DOMAIN_AFFECT_LIVE`. Without this and `config`: the running guest, or the definition of one that does not run.
+    pub live: bool,
+    /// `VIR_DOMAIN_AFFECT_CONFIG`.
+    pub config: bool,
 }
 
 impl Trigger {
@@ -153,6 +165,39 @@ impl Preparer {
         host_view.formatted = false;
         host_view.egm = options.egm;
         Ok(host_view.propose(&definition, options.replace)?)
+    }
+
+    /// Judges a device that is to be attached to a domain, and completes it; changes nothing. What libvirt refuses by itself is not
+    /// judged: a device for a running guest that does not run, or for a definition that does not exist.
+    ///
+    /// # Errors
+    /// A refusal, or libvirt's error.
+    pub fn attach(
+        &self,
+        domain: &DomainRef,
+        device: AttachDevice,
+    ) -> Result<Attached, PrepareError> {
+        let mut attached = Attached::unchanged(Attachment::parse(device.xml)?);
+        let is_current = !device.live && !device.config;
+        let mut live = None;
+        if device.live || is_current {
+            let xml = self.libvirt.live_xml(&domain.uuid);
+            live = xml.map_err(|why| failed(domain, why))?;
+        }
+        let mut config = None;
+        if device.config || (is_current && live.is_none()) {
+            let xml = self.libvirt.public_xml(&domain.uuid);
+            config = xml.map_err(|why| failed(domain, why))?;
+        }
+        for (text, affects) in [(config, Affects::Config), (live, Affects::Live)] {
+            let Some(text) = text else { continue };
+            let definition = Definition::parse(text)?;
+            let joined = attached.device.join(&definition)?;
+            let (host_view, _) = self.look(joined.definition.domain());
+            let next = host_view.attach(&definition, attached.device.clone(), affects)?;
+            attached = attached.then(next);
+        }
+        Ok(attached)
     }
 
     /// Makes exactly the edits of a saved plan; blocks for as long as libvirt does. One call per domain at a time.

@@ -22,7 +22,7 @@ use crate::failure::PrepareError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
-use crate::prepare::{Options, Preparer, Trigger, ask_for_networks};
+use crate::prepare::{AttachDevice, Options, Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::record::RecordError;
 use crate::report;
@@ -30,6 +30,7 @@ use crate::stack::{self, collect::Programs};
 use crate::unplug;
 use api::report::{Outcome, Report};
 use domain::{Domain, DomainUuid};
+use planner::attach::Attached;
 use planner::saved_plan::SavedPlan;
 use planner::target::Versions;
 
@@ -189,6 +190,20 @@ impl Worker {
         let _permit = permit(&self.looks).await;
         let preparer = self.preparer();
         self.call(move || preparer.propose_text(xml, options)).await
+    }
+
+    /// Judges and completes a device that is to be attached to a domain, for a caller that may only read.
+    ///
+    /// # Errors
+    /// As [`Preparer::attach`].
+    pub async fn attach(
+        self: &Arc<Self>,
+        domain: DomainRef,
+        device: AttachDevice,
+    ) -> Result<Attached, PrepareError> {
+        let _permit = permit(&self.looks).await;
+        let preparer = self.preparer();
+        self.call(move || preparer.attach(&domain, device)).await
     }
 
     /// The domain of this name or UUID.

@@ -40,6 +40,14 @@ pub trait Manager {
     /// Completes a text that libvirt does not have: the text, and JSON.
     #[zbus(allow_interactive_auth)]
     async fn prepare_xml(&self, xml: &str, options: Options<'_>) -> zbus::Result<(String, String)>;
+    /// Completes a device that is to be attached: the text, and JSON.
+    #[zbus(allow_interactive_auth)]
+    async fn prepare_device(
+        &self,
+        domain: &str,
+        xml: &str,
+        options: Options<'_>,
+    ) -> zbus::Result<(String, String)>;
     /// Completes a definition; JSON.
     #[zbus(allow_interactive_auth)]
     async fn prepare(&self, domain: &str, options: Options<'_>) -> zbus::Result<String>;

@@ -17,13 +17,13 @@ use super::{Authority, BusError, Jobs, Lanes, blocking, caller, device};
 use crate::assign::{Assigner, BindOptions};
 use crate::context::Context;
 use crate::libvirt::DomainRef;
-use crate::prepare::Trigger;
+use crate::prepare::{AttachDevice, Trigger};
 use crate::reserve::Reservations;
 use crate::worker::Worker;
 use api::report::Report;
 use domain::refusal::Refusal;
 use planner::json;
-use planner::saved_plan::SavedPlan;
+use planner::saved_plan::{Findings, SavedPlan};
 
 use run::Deferred;
 
@@ -142,6 +142,36 @@ impl Manager {
             Ok((saved_plan.text, findings))
         };
         call.answer(planned, |refusal| (String::new(), refusal))
+            .await
+    }
+
+    /// Completes the XML of a device that is to be attached to a domain, for virDomainAttachDeviceFlags; `findings` lists the
+    /// added elements and the notes as JSON. Refuses a device that needs more than its own element can have, because an
+    /// attach cannot add that. Changes nothing. Options `live` (b) and `config` (b): what the attach changes, as libvirt's
+    /// flags; without both it is the running guest, or the definition of a guest that does not run.
+    #[zbus(out_args("completed", "findings"))]
+    async fn prepare_device(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        domain: String,
+        xml: String,
+        options: Options,
+    ) -> Result<(String, String), BusError> {
+        let call = Call::new(self, &header, options)?;
+        let judged = async {
+            let domain = call.domain(domain).await?;
+            call.admit(&About::Domain(domain.clone())).await?;
+            let device = AttachDevice {
+                xml,
+                live: call.flag("live"),
+                config: call.flag("config"),
+            };
+            let attached = self.worker.attach(domain.clone(), device);
+            let attached = call.costly(attached).await?;
+            let findings = json::text(&Findings::of_attached(&domain.name, &attached));
+            Ok((attached.device.text().to_owned(), findings))
+        };
+        call.answer(judged, |refusal| (String::new(), refusal))
             .await
     }
 

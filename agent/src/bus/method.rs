@@ -17,7 +17,7 @@ const XML: usize = domain::MAX_BYTES;
 pub(super) const REFUSAL: Choice = Choice::flag("refusal");
 
 /// All methods, in the order of the contract.
-pub(super) static ALL: [Method; 14] = [
+pub(super) static ALL: [Method; 15] = [
     Method::public("ListDomains"),
     Method::public("ListDevices"),
     Method::asks("Plan", Action::Plan)
@@ -26,6 +26,10 @@ pub(super) static ALL: [Method; 14] = [
     Method::asks("PrepareXml", Action::Plan)
         .in_turn()
         .with(&[Choice::flag("replace"), Choice::flag("egm")])
+        .taking(XML),
+    Method::asks("PrepareDevice", Action::Plan)
+        .in_turn()
+        .with(&[Choice::flag("live"), Choice::flag("config")])
         .taking(XML),
     Method::asks("Prepare", Action::Prepare)
         .with(&[

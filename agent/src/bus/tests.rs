@@ -17,7 +17,9 @@ use zbus::{Connection, Guid, Variant, connection};
 use super::*;
 use crate::assign::Assigner;
 use crate::context::Context;
-use crate::fixture::{GPU, VARIANT, address, context_reading, definition, guest, host, kernel_of};
+use crate::fixture::{
+    GPU, NIC, VARIANT, address, context_reading, definition, guest, host, hostdev, kernel_of,
+};
 use crate::hook::Hook;
 use crate::libvirt::DomainRef;
 use crate::libvirt::fake::Fake;
@@ -25,6 +27,7 @@ use crate::record::Records;
 use crate::reserve::Reservations;
 use crate::worker::Worker;
 use api::client::{Fault, ManagerProxy, next};
+use domain::code::Code;
 use planner::saved_plan::Findings;
 use settings::config::Config;
 
@@ -256,6 +259,87 @@ async fn prepare_xml_completes_a_transient_guest() {
     let fault = manager.prepare_xml("<network/>", none()).await;
     let fault = words(fault.expect_err("no domain").into());
     assert!(fault.contains("VD-XML-004"), "{fault}");
+}
+
+/// Completed device and findings, or the refusal.
+async fn attached(
+    scene: &Scene,
+    device: &str,
+    flags: &[&str],
+) -> Result<(String, Findings), Fault> {
+    let manager = scene.manager().await;
+    let options = flags.iter().map(|flag| (*flag, Variant::from(true)));
+    let answer = manager
+        .prepare_device("d0", device, options.collect())
+        .await;
+    let (text, findings) = answer.map_err(Fault::from)?;
+    Ok((text, serde_json::from_str(&findings).expect("findings")))
+}
+
+fn refused_with(answer: Result<(String, Findings), Fault>) -> Code {
+    match answer {
+        Err(Fault::Refused(words)) => words.code.expect("a code"),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn prepare_device_judges_the_definition_and_the_running_guest() {
+    let scene = scene().await;
+    let complete = scene.complete();
+    let element = definition(&complete).domain().hostdevs[0]
+        .element
+        .span
+        .clone();
+    let device = &complete[element];
+    let without = complete.replace(device, "");
+    let domain = scene.libvirt.put(&without);
+    // The guest does not run: without a flag the definition counts, and libvirt itself refuses 'live'.
+    for flags in [&["config"][..], &[], &["live"], &["live", "config"]] {
+        let (text, findings) = attached(&scene, device, flags).await.expect("complete");
+        assert_eq!((&*text, findings.changed), (device, false), "{flags:?}");
+    }
+    for flags in [&["config"][..], &[], &["live", "config"]] {
+        let answer = attached(&scene, &hostdev(GPU), flags).await;
+        assert_eq!(refused_with(answer), Code::GuestNoAddress, "{flags:?}");
+    }
+    scene.libvirt.run(&without);
+    for flags in [&["live"][..], &[], &["live", "config"]] {
+        let answer = attached(&scene, device, flags).await;
+        assert_eq!(refused_with(answer), Code::InitiatorsAtRunTime, "{flags:?}");
+    }
+    attached(&scene, device, &["config"])
+        .await
+        .expect("for the next start");
+    assert_eq!(scene.libvirt.text(&domain), without, "nothing is changed");
+}
+
+#[tokio::test]
+async fn prepare_device_returns_nothing_of_the_domain() {
+    let scene = scene().await;
+    let secret = "<graphics type='vnc' passwd='s3cret'/>";
+    let guest = guest(GPU).replace("<devices>", &format!("<devices>{secret}"));
+    scene.libvirt.put(&guest);
+    scene.libvirt.hide("s3cret");
+    let other = hostdev(NIC);
+    let (text, findings) = attached(&scene, &other, &[]).await.expect("not covered");
+    assert_eq!(text, other);
+    assert!(findings.devices.is_empty() && findings.notes.is_empty());
+    let fault = attached(&scene, &hostdev("0009:77:00.0"), &["config"]).await;
+    let fault = words(fault.expect_err("missing"));
+    assert!(
+        fault.contains("VD-DEV-001") && !fault.contains("s3cret"),
+        "{fault}"
+    );
+    let fault = attached(&scene, "</devices><a/><devices>", &[]).await;
+    assert!(words(fault.expect_err("no device")).contains("VD-XML-001"));
+    scene.libvirt.end(&scene.libvirt.put(&guest));
+    let manager = scene.manager().await;
+    let missing = manager
+        .prepare_device("other", &other, HashMap::new())
+        .await;
+    let missing = Fault::from(missing.expect_err("no such domain"));
+    assert!(matches!(missing, Fault::NotFound(_)), "{missing:?}");
 }
 
 #[tokio::test]

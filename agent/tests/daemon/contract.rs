@@ -17,6 +17,8 @@ const GPU: &str = "0009:01:00.0";
 /// An unrelated guest.
 const GUEST: &str = "<domain type='kvm'><name>d0</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11</uuid>\
     <memory>1024</memory><os><type arch='aarch64' machine='virt'>hvm</type></os><devices/></domain>";
+/// A device that no recipe covers.
+const DISK: &str = "<disk type='file'><target dev='vdz'/></disk>";
 
 struct Client {
     bus: Connection,
@@ -51,6 +53,7 @@ impl Client {
         match arguments {
             ["options"] => call.with(&(options,)).await,
             [one, "options"] => call.with(&(sample(one), options)).await,
+            [one, "xml", "options"] => call.with(&(sample(one), DISK, options)).await,
             [one, "timeout_ms", "options"] => call.with(&(sample(one), 10_000_u32, options)).await,
             ["operation", "subject", "options"] => call.with(&("recover", GPU, options)).await,
             _ => unreachable!("'{method}': say here what {arguments:?} are in a test"),

@@ -70,7 +70,7 @@ The limits hold for users other than root, whatever the number of their connecti
 :   128 pending calls with 32 MiB, 32 jobs, and 24 MiB of unread answers.
 
 `one call`
-:   64 KiB, `PrepareXml` 1 MiB more, `Prepare` and `StartJob` 8 MiB more.
+:   64 KiB, `PrepareXml` and `PrepareDevice` 1 MiB more, `Prepare` and `StartJob` 8 MiB more.
 
 An answer counts as read once the caller answers `Ping` of `org.freedesktop.DBus.Peer`, which the agent sends after 64 KiB of answers and
 which GDBus and sd-bus answer by themselves, or once its connection is closed. A program whose library does not answer must close its
@@ -81,7 +81,7 @@ all callers together.
 
 An error has one sentence for people. Its name ends with the code of the sentence, where it has one, with `_` for `-`:
 `org.variantd1.Error.Refused.VD_TOP_002`. A program can get the parts of the sentence through the option `refusal` (b) of each method that asks polkit,
-except `StartJob`: an error with a code is then an answer. The answer replaces the method's JSON (`findings` of `PrepareXml`) by
+except `StartJob`: an error with a code is then an answer. The answer replaces the method's JSON (`findings` of `PrepareXml` and `PrepareDevice`) by
 an object with the field `refusal`, which has `error` (the name below, without prefix and code), `code`, `device`, `path`, `reason`, `hint` and
 `command`, each `null` where it does not exist. A job's error is in its properties.
 

@@ -74,6 +74,12 @@ async fn call(
                 .call_method(to, MANAGER, interface, method, &body)
                 .await
         }
+        [one, "xml", "options"] => {
+            let body = (sample(one), hostdev(GPU), options);
+            client
+                .call_method(to, MANAGER, interface, method, &body)
+                .await
+        }
         [one, "timeout_ms", "options"] => {
             let body = (sample(one), 10_u32, options);
             client
