@@ -42,6 +42,32 @@ is_complete c1 || fail 'the edited guest is not complete'
 remove_guests c1
 echo '= create starts an unprepared guest, and an edited one stays complete'
 
+# A GPU needs cells, which an attach cannot add; a running guest gets no initiators. A complete device of a complete definition
+# is attached again.
+guest plain >/tmp/plain.xml
+device() { virsh dumpxml --inactive "$1" | sed -n '/<hostdev /,/<\/hostdev>/p'; }
+guest c2 $GPU0 >/tmp/c2.xml
+virsh define /tmp/plain.xml >/dev/null
+sed -n '/<hostdev /,/<\/hostdev>/p' /tmp/c2.xml >/tmp/device.xml
+! through attach-device plain /tmp/device.xml --config >/tmp/attach.out 2>&1 || fail 'a GPU was attached without its cells'
+contains 'attach --config' "$(cat /tmp/attach.out)" 'attaching it is not enough'
+contains 'attach --config' "$(cat /tmp/attach.out)" 'virsh edit plain'
+through start plain --paused >/dev/null
+! through attach-device plain /tmp/device.xml --live >/tmp/attach.out 2>&1 || fail 'a GPU was attached to a running guest'
+contains 'attach --live' "$(cat /tmp/attach.out)" VD-NUM-016
+! inactive plain | grep -q '<hostdev' || fail 'a refused device is in the definition'
+remove_guests plain
+through define /tmp/c2.xml >/dev/null
+device c2 >/tmp/c2-device.xml
+through detach-device c2 /tmp/c2-device.xml --config >/dev/null
+! inactive c2 | grep -q '<hostdev' || fail 'the device was not detached'
+through attach-device c2 /tmp/c2-device.xml --config >/dev/null
+contains 'attached again' "$(inactive c2)" '<hostdev'
+through start c2 --paused >/dev/null
+is_bound 'attached again'
+remove_guests c2
+echo '= a device that needs more than itself is not attached, and a complete one is'
+
 # The sentence of a refusal is libvirt's error; nothing is defined.
 guest c2 $GPU0 0000:77:00.0 >/tmp/c2.xml
 ! through define /tmp/c2.xml >/tmp/c2.out 2>&1 || fail 'a guest with a missing device was defined'

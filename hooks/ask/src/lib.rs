@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::again::{Effect, FULL, NO_REPLY, again, replied};
 use api::name::{ERROR, MANAGER, MANAGER_INTERFACE, SERVICE};
+use api::refused::Kind;
 use hooks::agent::Reply;
 use hooks::answer::{FOREIGN, UNREACHABLE, one_line};
 use serde::Serialize;
@@ -36,11 +37,56 @@ type Options<'a> = HashMap<&'a str, Variant<'a>>;
 pub fn complete(xml: &str, limit: Duration) -> Reply {
     let body = (xml, Options::new());
     match called("PrepareXml", &body, limit) {
-        Ok(reply) => match reply.body().deserialize::<(String, String)>() {
-            Ok((completed, _)) => Reply::Done(completed),
-            Err(error) => Reply::Foreign(error.to_string()),
-        },
-        Err(reply) => reply,
+        Ok(reply) => completed(&reply),
+        Err(fault) => fault.reply,
+    }
+}
+
+/// What an attach changes: libvirt's `virDomainModificationImpact`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Affects {
+    /// `VIR_DOMAIN_AFFECT_LIVE`.
+    pub live: bool,
+    /// `VIR_DOMAIN_AFFECT_CONFIG`.
+    pub config: bool,
+}
+
+/// Has the agent complete a device that is to be attached to the domain of this name or UUID, within `limit`; unchanged if the agent
+/// does not know the domain.
+#[must_use]
+pub fn attach(domain: &str, xml: &str, affects: Affects, limit: Duration) -> Reply {
+    let Affects { live, config } = affects;
+    let options = [("live", live), ("config", config)].into_iter();
+    let options = options.filter(|(_, given)| *given);
+    let options: Options<'_> = options.map(|(key, given)| (key, given.into())).collect();
+    let body = (domain, xml, options);
+    match called("PrepareDevice", &body, limit) {
+        Ok(reply) => completed(&reply),
+        Err(Fault {
+            kind: Some(Kind::NotFound),
+            ..
+        }) => Reply::Done(xml.to_owned()),
+        Err(fault) => fault.reply,
+    }
+}
+
+fn completed(reply: &Message) -> Reply {
+    match reply.body().deserialize::<(String, String)>() {
+        Ok((completed, _)) => Reply::Done(completed),
+        Err(error) => Reply::Foreign(error.to_string()),
+    }
+}
+
+/// A call without an answer, or with an error of the agent.
+struct Fault {
+    /// The kind of the agent's error.
+    kind: Option<Kind>,
+    reply: Reply,
+}
+
+impl From<Reply> for Fault {
+    fn from(reply: Reply) -> Self {
+        Self { kind: None, reply }
     }
 }
 
@@ -51,7 +97,7 @@ pub fn settle(domain: &str, limit: Duration) -> Reply {
     let body = (domain, milliseconds, Options::new());
     match called("Wait", &body, limit) {
         Ok(_) => Reply::Done(String::new()),
-        Err(reply) => reply,
+        Err(fault) => fault.reply,
     }
 }
 
@@ -82,11 +128,11 @@ pub fn failure(reply: &Reply) -> String {
     }
 }
 
-fn called<B: Serialize + Type>(method: &str, body: &B, limit: Duration) -> Result<Message, Reply> {
+fn called<B: Serialize + Type>(method: &str, body: &B, limit: Duration) -> Result<Message, Fault> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(asked(method, body, limit)),
-        Err(error) => Err(Reply::Unreachable(error.to_string())),
+        Err(error) => Err(Reply::Unreachable(error.to_string()).into()),
     }
 }
 
@@ -94,13 +140,13 @@ async fn asked<B: Serialize + Type>(
     method: &str,
     body: &B,
     limit: Duration,
-) -> Result<Message, Reply> {
+) -> Result<Message, Fault> {
     let bus = match timeout(GREETING.min(limit), Connection::system()).await {
         Ok(Ok(bus)) => bus,
-        Ok(Err(error)) => return Err(Reply::Unreachable(error.to_string())),
-        Err(_) => return Err(Reply::Unreachable("the bus does not answer".into())),
+        Ok(Err(error)) => return Err(Reply::Unreachable(error.to_string()).into()),
+        Err(_) => return Err(Reply::Unreachable("the bus does not answer".into()).into()),
     };
-    // Both methods can be repeated when they got no answer: the first one only reads, the second one waits.
+    // All these methods can be repeated when they got no answer: they only read or wait.
     let call = again(Effect::Reads, async || {
         let interface = Some(MANAGER_INTERFACE);
         bus.call_method(Some(SERVICE), MANAGER, interface, method, body)
@@ -109,10 +155,13 @@ async fn asked<B: Serialize + Type>(
     match timeout(limit, call).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(error)) => Err(match replied(&error) {
-            Some((name, text)) => sorted(&name, text, limit),
-            None => Reply::Unreachable(error.to_string()),
+            Some((name, text)) => Fault {
+                kind: Kind::of_name(&name).map(|(kind, _)| kind),
+                reply: sorted(&name, text, limit),
+            },
+            None => Reply::Unreachable(error.to_string()).into(),
         }),
-        Err(_) => Err(Reply::Late(limit)),
+        Err(_) => Err(Reply::Late(limit).into()),
     }
 }
 

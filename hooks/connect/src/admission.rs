@@ -1,6 +1,6 @@
-//! Decides about the calls that carry a definition or start a domain, with the agent's answers.
+//! Decides about the calls that carry a definition or a device, or start a domain, with the agent's answers.
 //!
-//! | definition | agent's answer | the call |
+//! | definition, or device to attach | agent's answer | the call |
 //! |---|---|---|
 //! | unrelated guest | not asked | forwarded |
 //! | relevant | completed | forwarded with the completed definition |
@@ -24,6 +24,7 @@ use std::sync::Once;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use ask::Affects;
 use domain::printable::Printable;
 use hooks::agent::Reply;
 use hooks::answer::{TOO_LARGE, one_line};
@@ -50,6 +51,8 @@ const INACTIVE: &str = "inactiveDomain";
 pub trait Agent: Send + Sync + 'static {
     /// Completes a definition.
     fn complete(&self, xml: &str) -> Reply;
+    /// Completes a device that is to be attached to this domain.
+    fn attach(&self, uuid: &str, xml: &str, affects: Affects) -> Reply;
     /// Waits until no change of this domain is pending.
     fn settle(&self, uuid: &str);
 }
@@ -80,6 +83,8 @@ struct Job {
 
 enum Question {
     Complete(Vec<Text>),
+    /// The domain, and its device.
+    Attach(String, Affects, Text),
     Settle(String),
 }
 
@@ -149,6 +154,16 @@ impl Admission {
                 let parts = contained(snapshot.text).into_iter();
                 // Its device may have been removed since: a snapshot must stay restorable from a backup.
                 vec![self.text(&snapshot, parts, is_relevant)?]
+            }
+            Some(Ok(Arguments::Attach {
+                domain,
+                device,
+                affects,
+            })) => {
+                let text = self.text(&device, iter::once(0..device.text.len()), needs_answer)?;
+                let is_asked = !text.parts.is_empty();
+                let domain = uuid_text(domain);
+                return Ok(is_asked.then_some(Question::Attach(domain, affects, text)));
             }
             Some(Ok(Arguments::Start(uuid))) => {
                 let known = self.run.join("devices").exists();
@@ -259,17 +274,19 @@ impl Gate for Admission {
 
 impl Job {
     fn decide(mut self, agent: &impl Agent) -> Verdict {
-        let texts = match self.question {
+        let completed: Result<Vec<_>, _> = match self.question {
             Question::Settle(uuid) => {
                 agent.settle(&uuid);
                 return Verdict::Forward(self.packet);
             }
-            Question::Complete(texts) => texts,
+            Question::Complete(texts) => texts
+                .into_iter()
+                .map(|text| text.completed(|definition| ask(agent, definition)))
+                .collect(),
+            Question::Attach(domain, affects, text) => text
+                .completed(|device| agent.attach(&domain, device, affects))
+                .map(|text| vec![text]),
         };
-        let completed: Result<Vec<_>, _> = texts
-            .into_iter()
-            .map(|text| Ok((text.span.clone(), text.completed(agent)?)))
-            .collect();
         let replaced = completed.and_then(|texts| {
             let failed = |_| {
                 let why = "the completed definition has more than 4 MiB, which libvirt does not read; make it smaller";
@@ -285,10 +302,11 @@ impl Job {
 }
 
 impl Text {
-    fn completed(self, agent: &impl Agent) -> Result<String, Refusal> {
+    /// The text with its completed parts, and where it stands in the arguments.
+    fn completed(self, ask: impl Fn(&str) -> Reply) -> Result<(Range<usize>, String), Refusal> {
         let mut text = self.text;
         for part in self.parts.into_iter().rev() {
-            match ask(agent, &text[part.range.clone()]) {
+            match ask(&text[part.range.clone()]) {
                 Reply::Done(completed) => text.replace_range(part.range, &completed),
                 Reply::Refused(why) => {
                     return Err(Refusal(CONFIG_UNSUPPORTED, one_line(&why)));
@@ -299,7 +317,7 @@ impl Text {
                 reply => return Err(Refusal(OPERATION_FAILED, ask::failure(&reply))),
             }
         }
-        Ok(text)
+        Ok((self.span, text))
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ask::Affects;
 use connect::access;
 use connect::admission::{Admission, Agent};
 use connect::daemon;
@@ -70,6 +71,10 @@ struct Bus;
 impl Agent for Bus {
     fn complete(&self, xml: &str) -> Reply {
         ask::complete(xml, LIMIT)
+    }
+
+    fn attach(&self, uuid: &str, xml: &str, affects: Affects) -> Reply {
+        ask::attach(uuid, xml, affects, LIMIT)
     }
 
     fn settle(&self, uuid: &str) {

@@ -1,15 +1,21 @@
-//! The calls that carry a definition, or start a domain, and where their arguments have it.
+//! The calls that carry a definition or a device, or start a domain, and where their arguments have it.
 //!
 //! Follows libvirt's src/remote/remote_protocol.x; the numbers never change there. The XML of a migration's begin and perform is for
 //! the other host, so it is forwarded unchanged; that host's own transport or hook completes it.
 
 use std::ops::Range;
 
+use ask::Affects;
+
 use crate::packet::{Header, MAX_STRING, Packet};
 use crate::xdr::{Malformed, Reader, Text};
 
 /// `VIR_DOMAIN_SNAPSHOT_CREATE_REDEFINE` and `VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE`.
 const REDEFINE: u32 = 1;
+/// `VIR_DOMAIN_AFFECT_LIVE`.
+const LIVE: u32 = 1;
+/// `VIR_DOMAIN_AFFECT_CONFIG`.
+const CONFIG: u32 = 2;
 /// Bytes of the arguments beside their strings.
 const REST: usize = 64 << 10;
 
@@ -46,6 +52,11 @@ pub enum Call {
     PrepareParameters,
     /// A domain that is to start: 9, 196, 310.
     Start,
+    /// A domain and a device for it: attach (8, 160).
+    Attach {
+        /// Flags are the last argument.
+        flags: bool,
+    },
 }
 
 /// A definition in the arguments.
@@ -66,6 +77,15 @@ pub enum Arguments<'a> {
     Snapshot(Definition<'a>),
     /// The UUID of the domain that is to start.
     Start([u8; 16]),
+    /// A device for a domain.
+    Attach {
+        /// The domain's UUID.
+        domain: [u8; 16],
+        /// The device.
+        device: Definition<'a>,
+        /// What the call changes.
+        affects: Affects,
+    },
     /// Nothing that is to be completed.
     Nothing,
 }
@@ -92,6 +112,8 @@ impl Call {
             215 => Self::Prepare3 { uri: false },
             303 | 304 => Self::PrepareParameters,
             9 | 196 | 310 => Self::Start,
+            8 => Self::Attach { flags: false },
+            160 => Self::Attach { flags: true },
             _ => return None,
         })
     }
@@ -101,9 +123,12 @@ impl Call {
     pub fn longest(self) -> usize {
         match self {
             Self::Start => REST,
-            Self::Definition | Self::Image | Self::Restore | Self::ManagedSave | Self::Snapshot => {
-                MAX_STRING + REST
-            }
+            Self::Definition
+            | Self::Image
+            | Self::Restore
+            | Self::ManagedSave
+            | Self::Snapshot
+            | Self::Attach { .. } => MAX_STRING + REST,
             // A path or a cookie (`REMOTE_MIGRATE_COOKIE_MAX`) has as many bytes as a definition.
             _ => 2 * MAX_STRING + REST,
         }
@@ -149,6 +174,7 @@ impl Call {
                 Some(destination(&mut reader, uri)?)
             }
             Self::Start => return Ok(Arguments::Start(domain(&mut reader)?)),
+            Self::Attach { flags } => return attach(&mut reader, flags),
         };
         let found = found.map(definition).transpose()?;
         Ok(Arguments::Definitions(found.into_iter().collect()))
@@ -189,6 +215,22 @@ fn snapshot<'a>(reader: &mut Reader<'a>) -> Result<Arguments<'a>, Malformed> {
         0 => Ok(Arguments::Nothing),
         _ => definition(text).map(Arguments::Snapshot),
     }
+}
+
+/// The call without flags is for a running guest (libvirt's src/qemu/qemu_driver.c, qemuDomainAttachDevice).
+fn attach<'a>(reader: &mut Reader<'a>, flags: bool) -> Result<Arguments<'a>, Malformed> {
+    let domain = domain(reader)?;
+    let device = definition(reader.string()?)?;
+    let flags = if flags { reader.number()? } else { LIVE };
+    let affects = Affects {
+        live: flags & LIVE != 0,
+        config: flags & CONFIG != 0,
+    };
+    Ok(Arguments::Attach {
+        domain,
+        device,
+        affects,
+    })
 }
 
 /// libvirt reads XML as UTF-8 unless it says otherwise, and writes no other.

@@ -1,7 +1,7 @@
 //! Packets of libvirt's remote protocol, as the transport `variantd-connect` reads them from both of its ends.
 
 use ::connect::packet::{HEAD, Header, Packet, Violation};
-use ::connect::procedure::{Arguments, Call, replace};
+use ::connect::procedure::{Arguments, Call, Definition, replace};
 use ::connect::splitter::{Fate, Piece, Splitter};
 
 /// The bytes arrive in pieces of these sizes.
@@ -59,7 +59,7 @@ fn rewritten(bytes: &[u8]) {
     let mut same = packet();
     let call = Call::of(&same.header).expect("a held call");
     let start = same.arguments();
-    let Ok(Arguments::Definitions(found)) = call.arguments(&bytes[start..]) else {
+    let Some(found) = texts_of(call, &bytes[start..]) else {
         return;
     };
     let texts = |other: Option<&str>| {
@@ -75,11 +75,18 @@ fn rewritten(bytes: &[u8]) {
     assert_eq!(same.bytes.len(), bytes.len());
     let mut changed = packet();
     replace(&mut changed, &texts(Some(XML))).expect("a short text");
-    match call.arguments(&changed.bytes[start..]) {
-        Ok(Arguments::Definitions(again)) => {
-            assert_eq!(again.len(), found.len());
-            assert!(again.iter().all(|one| one.text == XML));
+    let again = texts_of(call, &changed.bytes[start..]).expect("the same arguments");
+    assert_eq!(again.len(), found.len());
+    assert!(again.iter().all(|one| one.text == XML));
+}
+
+/// The texts of a call that may be replaced.
+fn texts_of(call: Call, arguments: &[u8]) -> Option<Vec<Definition<'_>>> {
+    match call.arguments(arguments) {
+        Ok(Arguments::Definitions(found)) => Some(found),
+        Ok(Arguments::Snapshot(found) | Arguments::Attach { device: found, .. }) => {
+            Some(vec![found])
         }
-        other => unreachable!("{other:?}"),
+        Ok(Arguments::Start(_) | Arguments::Nothing) | Err(_) => None,
     }
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ask::Affects;
 use connect::admission::{Admission, Agent};
 use connect::forward::{Gate, Verdict};
 use connect::packet::{HEAD, Header};
@@ -42,6 +43,13 @@ impl Agent for Modelled {
     fn complete(&self, xml: &str) -> Reply {
         self.asked.lock().expect("log").push(xml.to_owned());
         let completed = || Reply::Done(xml.replace("</domain>", "<new/></domain>"));
+        self.answer.clone().unwrap_or_else(completed)
+    }
+
+    fn attach(&self, uuid: &str, xml: &str, affects: Affects) -> Reply {
+        let asked = format!("{uuid} {affects:?} {xml}");
+        self.asked.lock().expect("log").push(asked);
+        let completed = || Reply::Done(xml.replace("<source>", "<driver name='vfio'/><source>"));
         self.answer.clone().unwrap_or_else(completed)
     }
 
@@ -263,6 +271,77 @@ fn malformed_and_foreign_texts_are_left_to_the_daemon() {
     assert_eq!(scene.outcome(&bytes), Outcome::Forwarded(bytes));
 }
 
+/// Attach (8) has no flags.
+fn attach(device: &str, flags: Option<u32>) -> Vec<u8> {
+    let arguments = [domain(), string(device)].concat();
+    match flags {
+        None => call(8, 1, &arguments),
+        Some(flags) => call(160, 1, &[arguments, numbers(&[flags])].concat()),
+    }
+}
+
+/// The GPU as a device alone.
+fn device() -> String {
+    let device = GPU.strip_prefix("<devices>");
+    let device = device.and_then(|device| device.strip_suffix("</devices>"));
+    device.expect("a device").to_owned()
+}
+
+#[test]
+fn attached_device_is_judged_with_its_domain_and_flags() {
+    let mut scene = Scene::start(None);
+    let uuid = "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11";
+    let completed = device().replace("<source>", "<driver name='vfio'/><source>");
+    // VIR_DOMAIN_AFFECT_LIVE is 1, VIR_DOMAIN_AFFECT_CONFIG 2; other flags are the daemon's.
+    let calls = [
+        (None, true, false),
+        (Some(0), false, false),
+        (Some(1), true, false),
+        (Some(2), false, true),
+        (Some(7), true, true),
+    ];
+    for (flags, live, config) in calls {
+        assert_eq!(
+            scene.outcome(&attach(&device(), flags)),
+            Outcome::Forwarded(attach(&completed, flags)),
+            "{flags:?}"
+        );
+        let affects = Affects { live, config };
+        let asked = format!("{uuid} {affects:?} {}", device());
+        assert_eq!(scene.asked().last(), Some(&asked), "{flags:?}");
+    }
+}
+
+#[test]
+fn unrelated_or_unreadable_device_is_attached_without_a_question() {
+    let mut scene = Scene::start(None);
+    let other = device().replace("0x01", "0x02");
+    for text in ["<disk/>", &other, "<hostdev", "", "<!DOCTYPE a><hostdev/>"] {
+        let bytes = attach(text, Some(2));
+        assert_eq!(scene.outcome(&bytes), Outcome::Forwarded(bytes), "{text}");
+    }
+    let bytes = call(160, 1, &domain());
+    assert_eq!(scene.outcome(&bytes), Outcome::Forwarded(bytes));
+    assert!(scene.asked().is_empty());
+}
+
+#[test]
+fn refused_device_is_not_attached() {
+    let why = "'0009:01:00.0': a running guest cannot get its generic initiators (VD-NUM-016)";
+    let mut scene = Scene::start(Some(Reply::Refused(why.into())));
+    for device in [device(), device().replace("0x01", "0x77")] {
+        let outcome = scene.outcome(&attach(&device, None));
+        assert_eq!(outcome, Outcome::Refused(67, why.into()));
+    }
+    let mut scene = Scene::start(Some(Reply::Unreachable("no name".into())));
+    match scene.outcome(&attach(&device(), None)) {
+        Outcome::Refused(9, message) => assert!(message.contains("VD-AGT-001"), "{message}"),
+        other => unreachable!("{other:?}"),
+    }
+    let absent = attach(&device().replace("0x01", "0x77"), None);
+    assert_eq!(scene.outcome(&absent), Outcome::Forwarded(absent));
+}
+
 #[test]
 fn start_waits_for_the_agent_and_is_forwarded() {
     let mut scene = Scene::start(Some(Reply::Refused("not so".into())));
@@ -339,6 +418,10 @@ impl Agent for Hanging {
     fn complete(&self, _xml: &str) -> Reply {
         let _ = self.0.lock().expect("the receiver").recv();
         Reply::Late(Duration::from_secs(20))
+    }
+
+    fn attach(&self, _uuid: &str, xml: &str, _affects: Affects) -> Reply {
+        self.complete(xml)
     }
 
     fn settle(&self, _uuid: &str) {}

@@ -32,6 +32,7 @@ pub(super) fn guest(name: &str, content: &str) -> String {
 #[derive(Clone, Default)]
 pub(super) struct Agent {
     asked: Arc<Mutex<Vec<String>>>,
+    knows_no_domain: Arc<Mutex<bool>>,
 }
 
 /// A refusal of the agent.
@@ -41,6 +42,7 @@ enum Refusal {
     #[zbus(error)]
     ZBus(zbus::Error),
     Refused(String),
+    NotFound(String),
 }
 
 type Options = HashMap<String, OwnedVariant>;
@@ -55,6 +57,32 @@ impl Agent {
             )),
             false => Ok((
                 xml.replace("<memory", &format!("{COMPLETED}<memory")),
+                "{}".into(),
+            )),
+        }
+    }
+
+    /// Completes a device for the next start, and refuses one for a running guest.
+    fn prepare_device(
+        &self,
+        domain: &str,
+        xml: &str,
+        options: Options,
+    ) -> Result<(String, String), Refusal> {
+        let mut given: Vec<&str> = options.keys().map(String::as_str).collect();
+        given.sort_unstable();
+        let asked = format!("PrepareDevice {domain} {}", given.join(","));
+        self.asked.lock().expect("log").push(asked);
+        if *self.knows_no_domain.lock().expect("a flag") {
+            return Err(Refusal::NotFound("no such domain".into()));
+        }
+        match options.contains_key("live") {
+            true => Err(Refusal::Refused(
+                "'0009:01:00.0': a running guest cannot get its generic initiators (VD-NUM-016)"
+                    .into(),
+            )),
+            false => Ok((
+                xml.replace("<source>", "<driver name='vfio'/><source>"),
                 "{}".into(),
             )),
         }
@@ -307,6 +335,44 @@ fn without_an_agent_a_relevant_guest_is_refused_and_others_pass() {
     scene.printed(&["define", &other]);
     scene.printed(&["start", "d2"]);
     scene.printed(&["destroy", "d2"]);
+}
+
+/// The test driver attaches no host device, so its own answer shows that the call arrived.
+#[test]
+fn attached_device_is_judged_by_the_agent() {
+    let scene = Scene::start();
+    let (agent, _served) = scene.serve();
+    let gpu = GPU.replace("<devices>", "").replace("</devices>", "");
+    let gpu = scene.file("gpu.xml", &gpu);
+    let disk = "<disk type='file'><source file='/a'/><target dev='vdz'/></disk>";
+    let disk = scene.file("disk.xml", disk);
+    let uuid = scene.printed(&["domuuid", "test"]);
+    let uuid = uuid.trim();
+    for flags in [&["--live"][..], &["--live", "--config"], &[]] {
+        let error = scene.error(&[&["attach-device", "test", &gpu][..], flags].concat());
+        assert!(error.contains("VD-NUM-016"), "{error}");
+    }
+    let error = scene.error(&["attach-device", "test", &gpu, "--config"]);
+    assert!(!error.contains("VD-"), "the daemon's answer: {error}");
+    let asked = agent.asked.lock().expect("log").clone();
+    let expected = ["live", "config,live", "live", "config"];
+    let expected = expected.map(|flags| format!("PrepareDevice {uuid} {flags}"));
+    assert_eq!(asked, expected);
+    let error = scene.error(&["attach-device", "test", &disk, "--config"]);
+    assert!(!error.contains("VD-"), "{error}");
+    assert_eq!(agent.asked.lock().expect("log").len(), 4, "a disk");
+}
+
+#[test]
+fn attach_to_a_domain_that_only_libvirt_knows_is_forwarded() {
+    let scene = Scene::start();
+    let (agent, _served) = scene.serve();
+    *agent.knows_no_domain.lock().expect("a flag") = true;
+    let gpu = GPU.replace("<devices>", "").replace("</devices>", "");
+    let gpu = scene.file("gpu.xml", &gpu);
+    let error = scene.error(&["attach-device", "test", &gpu]);
+    assert!(!error.contains("no such domain"), "{error}");
+    assert_eq!(agent.asked.lock().expect("log").len(), 1);
 }
 
 #[test]

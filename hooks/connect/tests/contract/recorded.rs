@@ -1,5 +1,6 @@
 //! Calls of the real clients: where their definitions are found, and that only these bytes change.
 
+use ask::Affects;
 use connect::failure;
 use connect::packet::{HEAD, Header};
 use connect::procedure::{Arguments, Call, Definition, replace};
@@ -113,8 +114,40 @@ fn start_names_its_domain() {
 }
 
 #[test]
-fn attach_and_restore_without_a_definition_are_forwarded() {
-    assert_eq!(Call::of(&parsed(&recorded("160")).header), None);
+fn attach_has_its_device_and_flags() {
+    let bytes = recorded("160");
+    let packet = parsed(&bytes);
+    let flagged = Call::of(&packet.header).expect("an attach");
+    let arguments = &bytes[HEAD..];
+    let Ok(Arguments::Attach {
+        domain,
+        device,
+        affects,
+    }) = flagged.arguments(arguments)
+    else {
+        unreachable!("it is an attach");
+    };
+    assert_ne!(domain, [0; 16]);
+    assert!(device.text.starts_with('<'), "{}", device.text);
+    assert_eq!(device.span.end, arguments.len() - 4, "then the flags");
+    println!("{affects:?}");
+    // The call without flags has the same arguments before them.
+    let plain = call(8, 1, &arguments[..arguments.len() - 4]);
+    let plain_call = Call::of(&parsed(&plain).header).expect("an attach");
+    let live = Affects {
+        live: true,
+        config: false,
+    };
+    let expected = Arguments::Attach {
+        domain,
+        device,
+        affects: live,
+    };
+    assert_eq!(plain_call.arguments(&plain[HEAD..]), Ok(expected));
+}
+
+#[test]
+fn restore_without_a_definition_is_forwarded() {
     let restore = call(233, 1, &[string("/a"), numbers(&[0, 0])].concat());
     assert!(definitions(&restore).is_empty());
 }
@@ -225,7 +258,7 @@ proptest! {
     /// A recorded call with one changed byte is read, refused, or forwarded; what is found lies in the packet.
     #[test]
     fn a_changed_byte_of_a_recorded_call_gives_no_text_outside_it(
-        name in prop::sample::select(vec!["10", "11", "185", "232", "233", "236", "309", "389", "411", "440", "441"]),
+        name in prop::sample::select(vec!["10", "11", "160", "185", "232", "233", "236", "309", "389", "411", "440", "441"]),
         at in any::<prop::sample::Index>(),
         value in any::<u8>(),
     ) {
@@ -240,7 +273,9 @@ proptest! {
             Ok(Arguments::Definitions(found)) => {
                 prop_assert!(found.iter().all(|one| one.span.end <= payload.len()));
             }
-            Ok(Arguments::Snapshot(found)) => prop_assert!(found.span.end <= payload.len()),
+            Ok(Arguments::Snapshot(found) | Arguments::Attach { device: found, .. }) => {
+                prop_assert!(found.span.end <= payload.len());
+            }
             Ok(_) | Err(Malformed) => {}
         }
     }
