@@ -167,6 +167,27 @@ impl Preparer {
         Ok(host_view.propose(&definition, options.replace)?)
     }
 
+    /// True if [`Trigger::Define`] would change the definition, as callers that may only read see it; false for one that cannot be
+    /// completed, and for a domain without a definition.
+    ///
+    /// # Errors
+    /// libvirt's error, or a refusal to read the definition.
+    pub fn lacks(&self, domain: &DomainRef) -> Result<bool, PrepareError> {
+        let text = self.libvirt.public_xml(&domain.uuid);
+        let text = text.map_err(|why| failed(domain, why))?;
+        let Some(text) = text.filter(|_| !self.context.opted_out.has(&domain.uuid)) else {
+            return Ok(false);
+        };
+        let shown = Definition::parse(text)?;
+        let mut host_view = self.context.look();
+        if wait_for_request(&host_view, shown.domain(), Trigger::Define)?.is_some() {
+            return Ok(false);
+        }
+        self.ask(&mut host_view, shown.domain());
+        let rewrite = host_view.rewrite(&shown, false);
+        Ok(rewrite.is_ok_and(|rewrite| rewrite.text != shown.text()))
+    }
+
     /// Judges a device that is to be attached to a domain, and completes it; changes nothing. What libvirt refuses by itself is not
     /// judged: a device for a running guest that does not run, or for a definition that does not exist.
     ///

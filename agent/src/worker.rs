@@ -11,9 +11,9 @@ use std::time::Duration;
 use kernel_glue::address::PciAddress;
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::assign::{AssignError, Assigner, OnRefusal, Recovered};
@@ -43,6 +43,9 @@ const NAMES_AT_ONCE: usize = 1;
 /// others.
 const LOOKS_AT_ONCE: usize = 2;
 
+/// From a define until libvirt's event about it has come: milliseconds, unless the host is very busy. Our choice.
+const EVENT: Duration = Duration::from_secs(2);
+
 /// Reports that wait for a subscriber; beyond that the oldest are dropped.
 const BACKLOG: usize = 256;
 
@@ -58,6 +61,8 @@ pub struct Worker {
     looks: Semaphore,
     names: Semaphore,
     locks: Locks,
+    /// Preparations that are queued or under way, by domain.
+    pending: watch::Sender<BTreeMap<DomainUuid, usize>>,
     /// Domains whose preparation is queued: another event about them changes nothing.
     queued: Mutex<BTreeSet<DomainUuid>>,
     reports: Mutex<BTreeMap<DomainUuid, Report>>,
@@ -66,6 +71,63 @@ pub struct Worker {
     networks: NetworkQuestion,
     /// A task waits until sources of the stack that failed are asked again.
     stack_waits: AtomicBool,
+}
+
+/// A preparation of a domain that is queued or under way, until it is dropped.
+struct Pending {
+    worker: Arc<Worker>,
+    domain: DomainUuid,
+}
+
+impl Pending {
+    fn begin(worker: &Arc<Worker>, domain: &DomainUuid) -> Self {
+        let pending = &worker.pending;
+        pending.send_modify(|all| *all.entry(domain.clone()).or_default() += 1);
+        Self {
+            worker: worker.clone(),
+            domain: domain.clone(),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.worker.pending.send_modify(|all| {
+            if let Some(count) = all.get_mut(&self.domain) {
+                *count -= 1;
+            }
+            all.retain(|_, count| *count > 0);
+        });
+    }
+}
+
+/// Waits for the preparations of one domain.
+///
+/// ```text
+/// +-> idle() --false--> the end
+/// |     | true: is the definition incomplete? no: the end. yes: libvirt's event about it may be on its way
+/// +-- changed()
+/// ```
+#[derive(Debug)]
+pub struct Waiter {
+    pending: watch::Receiver<BTreeMap<DomainUuid, usize>>,
+    domain: DomainUuid,
+    /// When libvirt's event about an earlier define has come.
+    event: Instant,
+}
+
+impl Waiter {
+    /// Waits until no preparation of the domain is queued or under way; false if no event can be on its way any more.
+    pub async fn idle(&mut self) -> bool {
+        let domain = &self.domain;
+        let idle = self.pending.wait_for(|all| !all.contains_key(domain)).await;
+        idle.is_ok() && Instant::now() < self.event
+    }
+
+    /// Waits until a preparation begins or ends, or no event can be on its way any more.
+    pub async fn changed(&mut self) {
+        let _ = timeout_at(self.event, self.pending.changed()).await;
+    }
 }
 
 /// The query of libvirt's networks: at most one is running, and one waits.
@@ -102,6 +164,7 @@ impl Worker {
             looks: Semaphore::new(LOOKS_AT_ONCE),
             names: Semaphore::new(NAMES_AT_ONCE),
             locks: Locks::default(),
+            pending: watch::Sender::default(),
             queued: Mutex::default(),
             reports: Mutex::default(),
             watchers: broadcast::Sender::new(BACKLOG),
@@ -135,7 +198,10 @@ impl Worker {
         trigger: Trigger,
     ) -> Result<Report, PrepareError> {
         let worker = self.clone();
+        let pending = Pending::begin(self, &domain.uuid);
         let work = move || {
+            // It continues when its caller no longer waits.
+            let _pending = pending;
             worker.locks.with(&domain.uuid, || {
                 worker.queued().remove(&domain.uuid);
                 progress::begin()?;
@@ -155,7 +221,9 @@ impl Worker {
         saved: SavedPlan,
     ) -> Result<Report, PrepareError> {
         let worker = self.clone();
+        let pending = Pending::begin(self, &domain.uuid);
         let work = move || {
+            let _pending = pending;
             worker.locks.with(&domain.uuid, || {
                 progress::begin()?;
                 worker.apply_now(&domain, &saved)
@@ -204,6 +272,26 @@ impl Worker {
         let _permit = permit(&self.looks).await;
         let preparer = self.preparer();
         self.call(move || preparer.attach(&domain, device)).await
+    }
+
+    /// Waits for the preparations of a domain; makes none.
+    #[must_use]
+    pub fn waiter(&self, domain: &DomainUuid) -> Waiter {
+        Waiter {
+            pending: self.pending.subscribe(),
+            domain: domain.clone(),
+            event: Instant::now() + EVENT,
+        }
+    }
+
+    /// True if the event DEFINED makes the agent change the definition as it is now.
+    ///
+    /// # Errors
+    /// As [`Preparer::lacks`].
+    pub async fn lacks(self: &Arc<Self>, domain: DomainRef) -> Result<bool, PrepareError> {
+        let _permit = permit(&self.looks).await;
+        let preparer = self.preparer();
+        self.call(move || preparer.lacks(&domain)).await
     }
 
     /// The domain of this name or UUID.
@@ -311,7 +399,11 @@ impl Worker {
             return;
         }
         let worker = self.clone();
-        tokio::spawn(async move { worker.prepare(domain, trigger).await });
+        let pending = Pending::begin(self, &domain.uuid);
+        tokio::spawn(async move {
+            let _pending = pending;
+            worker.prepare(domain, trigger).await
+        });
     }
 
     /// Handles what happened without a connection: running guests first, then definitions.

@@ -90,6 +90,51 @@ async fn a_definition_is_completed_as_soon_as_it_is_seen() {
     assert!(scene.worker.reports().is_empty());
 }
 
+/// As `WaitPending` waits.
+async fn wait_pending(scene: &Scene, domain: &DomainRef) {
+    let mut waiter = scene.worker.waiter(&domain.uuid);
+    while waiter.idle().await && lacks(scene, domain).await {
+        waiter.changed().await;
+    }
+}
+
+async fn lacks(scene: &Scene, domain: &DomainRef) -> bool {
+    scene.worker.lacks(domain.clone()).await.expect("libvirt")
+}
+
+#[tokio::test]
+async fn waiter_waits_for_a_change_that_is_under_way() {
+    let scene = scene();
+    let domain = scene.libvirt.put(&guest(GPU));
+    assert!(lacks(&scene, &domain).await);
+    scene.libvirt.hold_defines(true);
+    scene.worker.queue(domain.clone(), Trigger::Define);
+    let wait = wait_pending(&scene, &domain);
+    tokio::pin!(wait);
+    // Longer than an event may take.
+    assert!(timeout(EVENT * 2, &mut wait).await.is_err(), "under way");
+    scene.libvirt.hold_defines(false);
+    timeout(Duration::from_secs(20), wait)
+        .await
+        .expect("the end");
+    assert!(!lacks(&scene, &domain).await);
+    assert_eq!(scene.libvirt.defines(), 1);
+}
+
+#[tokio::test]
+async fn waiter_waits_for_an_event_only_if_the_definition_is_incomplete() {
+    let scene = scene();
+    let other = scene.libvirt.put(&guest(NIC));
+    let began = Instant::now();
+    wait_pending(&scene, &other).await;
+    assert!(began.elapsed() < EVENT);
+    let domain = scene.libvirt.put(&guest(GPU));
+    let began = Instant::now();
+    wait_pending(&scene, &domain).await;
+    assert!(began.elapsed() >= EVENT);
+    assert_eq!(scene.libvirt.defines(), 0, "it only waits");
+}
+
 #[tokio::test]
 async fn definitions_before_the_connection_are_completed() {
     let scene = scene();

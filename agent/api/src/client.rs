@@ -62,6 +62,14 @@ pub trait Manager {
         timeout_ms: u32,
         options: Options<'_>,
     ) -> zbus::Result<String>;
+    /// Waits until no change of a definition is pending, and makes none; JSON.
+    #[zbus(allow_interactive_auth)]
+    async fn wait_pending(
+        &self,
+        domain: &str,
+        timeout_ms: u32,
+        options: Options<'_>,
+    ) -> zbus::Result<String>;
     /// Binds a device outside of any guest; JSON.
     #[zbus(allow_interactive_auth)]
     async fn bind(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;

@@ -231,10 +231,7 @@ impl Manager {
         let waited = call.json(async {
             let limit = Duration::from_millis(timeout_ms.into());
             about::name(&domain)?;
-            let late = format!(
-                "a change of domain '{domain}' is still pending after {timeout_ms} ms; use \
-                    a longer timeout"
-            );
+            let late = late(&domain, timeout_ms);
             let late = |_| BusError::timed_out(late.clone());
             let began = Instant::now();
             let found = timeout(limit, call.domain(domain)).await;
@@ -243,6 +240,39 @@ impl Manager {
             call.admit(&About::Domain(domain.clone())).await?;
             let done = timeout(left, self.worker.prepare(domain, Trigger::Define)).await;
             Ok(done.map_err(late)??)
+        });
+        waited.await
+    }
+
+    /// Waits until the agent has no change of a domain's definition pending, and returns whether the definition is complete
+    /// (`true`, `false`) as JSON. Unlike `Wait` it makes no change, so users may call it who may only plan.
+    async fn wait_pending(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        domain: String,
+        timeout_ms: u32,
+        options: Options,
+    ) -> Result<String, BusError> {
+        let call = Call::new(self, &header, options)?;
+        let waited = call.json(async {
+            let limit = Duration::from_millis(timeout_ms.into());
+            about::name(&domain)?;
+            let late = late(&domain, timeout_ms);
+            let work = async {
+                let domain = call.domain(domain).await?;
+                call.admit(&About::Domain(domain.clone())).await?;
+                let mut waiter = self.worker.waiter(&domain.uuid);
+                loop {
+                    let may_come = waiter.idle().await;
+                    let lacks = call.costly(self.worker.lacks(domain.clone())).await?;
+                    if !lacks || !may_come {
+                        return Ok(!lacks);
+                    }
+                    waiter.changed().await;
+                }
+            };
+            let done = timeout(limit, work).await;
+            done.map_err(|_| BusError::timed_out(late))?
         });
         waited.await
     }
@@ -413,6 +443,13 @@ impl Manager {
     fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
+}
+
+/// The error of a wait whose time is over.
+fn late(domain: &str, timeout_ms: u32) -> String {
+    format!(
+        "a change of domain '{domain}' is still pending after {timeout_ms} ms; use a longer timeout"
+    )
 }
 
 fn domain_row(report: Report) -> Row {

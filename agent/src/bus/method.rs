@@ -17,7 +17,7 @@ const XML: usize = domain::MAX_BYTES;
 pub(super) const REFUSAL: Choice = Choice::flag("refusal");
 
 /// All methods, in the order of the contract.
-pub(super) static ALL: [Method; 15] = [
+pub(super) static ALL: [Method; 16] = [
     Method::public("ListDomains"),
     Method::public("ListDevices"),
     Method::asks("Plan", Action::Plan)
@@ -41,6 +41,7 @@ pub(super) static ALL: [Method; 15] = [
         .job(Operation::Prepare),
     Method::asks("Revert", Action::Prepare).job(Operation::Revert),
     Method::asks("Wait", Action::Prepare),
+    Method::asks("WaitPending", Action::Plan).in_turn(),
     Method::asks("Bind", Action::Bind)
         .with(&[
             Choice::text("driver"),

@@ -1,7 +1,7 @@
 //! Calls of `org.variantd1` over the system bus, with a deadline: for programs whose user may not connect to the hook's socket.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::again::{Effect, FULL, NO_REPLY, again, replied};
 use api::name::{ERROR, MANAGER, MANAGER_INTERFACE, SERVICE};
@@ -90,15 +90,26 @@ impl From<Reply> for Fault {
     }
 }
 
-/// Waits until the agent has no change of this domain pending, at most `limit`.
+/// Waits until the agent has no change of this domain pending, at most `limit`. For a user who may complete definitions the agent
+/// completes this one, if it is out of date; for another user it only waits.
 #[must_use]
 pub fn settle(domain: &str, limit: Duration) -> Reply {
-    let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
-    let body = (domain, milliseconds, Options::new());
-    match called("Wait", &body, limit) {
+    let began = Instant::now();
+    let waited = match waited("Wait", domain, limit) {
+        Err(fault) if fault.kind == Some(Kind::NotAuthorized) => {
+            waited("WaitPending", domain, limit.saturating_sub(began.elapsed()))
+        }
+        waited => waited,
+    };
+    match waited {
         Ok(_) => Reply::Done(String::new()),
         Err(fault) => fault.reply,
     }
+}
+
+fn waited(method: &str, domain: &str, limit: Duration) -> Result<Message, Fault> {
+    let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    called(method, &(domain, milliseconds, Options::new()), limit)
 }
 
 /// The message of a definition that was not completed, as one line.

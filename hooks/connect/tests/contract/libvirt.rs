@@ -33,6 +33,8 @@ pub(super) fn guest(name: &str, content: &str) -> String {
 pub(super) struct Agent {
     asked: Arc<Mutex<Vec<String>>>,
     knows_no_domain: Arc<Mutex<bool>>,
+    /// As polkit for a user who may only plan.
+    denies_changes: Arc<Mutex<bool>>,
 }
 
 /// A refusal of the agent.
@@ -43,6 +45,7 @@ enum Refusal {
     ZBus(zbus::Error),
     Refused(String),
     NotFound(String),
+    NotAuthorized(String),
 }
 
 type Options = HashMap<String, OwnedVariant>;
@@ -88,9 +91,19 @@ impl Agent {
         }
     }
 
-    fn wait(&self, domain: &str, _milliseconds: u32, _options: Options) -> String {
+    fn wait(&self, domain: &str, _milliseconds: u32, _options: Options) -> Result<String, Refusal> {
         self.asked.lock().expect("log").push(domain.into());
-        "{}".into()
+        match *self.denies_changes.lock().expect("a flag") {
+            true => Err(Refusal::NotAuthorized("polkit denies it".into())),
+            false => Ok("{}".into()),
+        }
+    }
+
+    fn wait_pending(&self, domain: &str, milliseconds: u32, _options: Options) -> String {
+        assert!((1..=20_000).contains(&milliseconds), "{milliseconds}");
+        let asked = format!("WaitPending {domain}");
+        self.asked.lock().expect("log").push(asked);
+        "true".into()
     }
 }
 
@@ -390,6 +403,21 @@ fn start_waits_for_pending_changes() {
         !asked.is_empty() && asked.iter().all(|one| one == uuid.trim()),
         "{asked:?}"
     );
+}
+
+#[test]
+fn start_of_a_user_who_may_only_plan_waits_and_is_forwarded() {
+    let scene = Scene::start();
+    let (agent, _served) = scene.serve();
+    *agent.denies_changes.lock().expect("a flag") = true;
+    let path = scene.file("d.xml", &guest("d0", ""));
+    scene.printed(&["define", &path]);
+    let uuid = scene.printed(&["domuuid", "d0"]);
+    let uuid = uuid.trim();
+    scene.printed(&["start", "d0"]);
+    let asked = agent.asked.lock().expect("log").clone();
+    assert_eq!(asked[..2], [uuid.to_owned(), format!("WaitPending {uuid}")]);
+    assert!(scene.printed(&["list", "--name"]).contains("d0"));
 }
 
 #[test]
