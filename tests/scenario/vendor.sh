@@ -1,5 +1,3 @@
-# by name
-# Incomplete: on Debian testing it passes up to the pair that fits; its plan and the half upgrade have not passed yet.
 # libvirt and QEMU answer as NVIDIA's builds do: the agent finds the spellings of this pair, and a plan has them. Then QEMU alone is
 # upgraded: a definition with such a spelling is refused with the names of both packages.
 # The schemas, the emulator's help, libvirt's cache entry about it and dpkg's list are changed, and a library in libvirt's daemon
@@ -107,7 +105,8 @@ planned() {
     sed 's/^.*"stack":\({.*}\),"notes":.*/\1/' /var/lib/variantd/stack.json >/tmp/stack.json
     variantctl --host /tmp/vendor plan --target /tmp/stack.json /tmp/n0.xml 2>&1
 }
-guest n0 $GPU0 | sed "/<kernel>/,/<cmdline>/d; s/arch='x86_64' machine='q35'/arch='aarch64' machine='virt'/; /<apic/d; s/<os>/<os firmware='efi'>/
+guest n0 $GPU0 | sed "/<kernel>/,/<cmdline>/d; s/arch='x86_64' machine='q35'/arch='aarch64' machine='virt'/; /<apic/d
+    s,</os>,<loader readonly='yes' type='pflash'>/tmp/firmware</loader><nvram>/tmp/variables</nvram></os>,
     s,<cpu mode=.*,<cpu mode='maximum'/>,; s,<emulator>.*,<emulator>$emulator</emulator>," >/tmp/n0.emulated
 sed "s/type='qemu'/type='kvm'/; s,<cpu mode=.*,<cpu mode='host-passthrough'/>," /tmp/n0.emulated >/tmp/n0.xml
 contains 'plan' "$(planned)" "<driver pciBus='1' accel='on' ats='on' ril='off' pasid='on' oas='48'/>"
