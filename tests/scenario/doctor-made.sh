@@ -159,7 +159,7 @@ reserve $GPU0 10de:2941
 found VD-BND-021 'reserved as 10de:2941'
 fixed VD-BND-021
 reserve 0000:99:00.0 10de:2342
-found VD-DEV-001 'no such PCI device'
+found VD-DEV-001 'no PCI device at this address'
 fixed VD-DEV-001
 reserve $chip "$id"
 found VD-BND-022 'names a driver'
