@@ -1,7 +1,8 @@
 //! Judges a device that is to be attached to a domain, and completes its element. Pure.
 //!
-//! An attach call has one element, so it can carry only what belongs into that element: `<driver>`. The definition with the device must
-//! then pass the check of a start. For a running guest the live XML is the definition, and a device with initiators is refused.
+//! An attach call has one element, so it can carry only what belongs into that element: `<driver>`. For the next start the definition
+//! with the device must be one that can be completed; the start completes it. For a running guest the live XML is the definition: it
+//! must pass the check of a start with the device, and a device with initiators is refused.
 
 use std::collections::BTreeSet;
 
@@ -57,18 +58,25 @@ pub fn attach(
     if affects == Affects::Live {
         has_no_initiators(&covered, name)?;
     }
-    let lacks = |refusal| insufficient(refusal, affects, name).of(*first);
-    let planned = plan(&input, joined.definition.domain());
-    let planned = planned.map_err(|refusal| match is_completable(&joined, &input) {
-        true => lacks(refusal),
-        false => refusal,
-    });
-    let mut changes = planned?.changes;
+    let mut changes = match plan(&input, joined.definition.domain()) {
+        Ok(plan) => plan.changes,
+        Err(refusal) if !is_completable(&joined, &input) => return Err(refusal),
+        Err(refusal) if affects == Affects::Live => {
+            return Err(insufficient(refusal, name).of(*first));
+        }
+        // Elements that were added for other devices are in the way; they are replaced with the rest.
+        Err(_) => Vec::new(),
+    };
     changes.retain(|change| is_own(&joined, change));
     let edits = changes.iter().flat_map(|change| &change.edits);
     let device = device.edited(&joined, edits)?;
     let completed = device.join(definition)?;
-    let plan = verify(&completed.definition, &input).map_err(lacks)?;
+    let plan = verify(&completed.definition, &input);
+    let plan = plan.or_else(|refusal| match affects {
+        // The definition is completed as a whole before its next start.
+        Affects::Config => rewrite(&completed.definition, &input).map(|rewrite| rewrite.plan),
+        Affects::Live => Err(insufficient(refusal, name).of(*first)),
+    })?;
     let addresses = covered.iter().map(|(address, _)| *address).collect();
     Attached::of(plan, device, changes, &addresses)
 }
@@ -169,39 +177,25 @@ fn is_completable(joined: &Joined, input: &PlanInput<'_>) -> bool {
     rewrite(&joined.definition, input).is_ok()
 }
 
-/// The definition needs more than the device, for this device or for another one beside it.
-fn insufficient(refusal: Refusal, affects: Affects, name: &str) -> Refusal {
-    let (reason, hint) = match affects {
-        Affects::Config => (
-            format!("attaching it is not enough: {}", refusal.reason),
-            edit(name),
-        ),
-        Affects::Live => (
-            format!(
-                "a running guest cannot get all it needs: {}",
-                refusal.reason
-            ),
-            restart(name),
-        ),
-    };
+/// The running guest needs more than the device, for this device or for another one beside it.
+fn insufficient(refusal: Refusal, name: &str) -> Refusal {
     Refusal {
-        reason,
-        hint,
+        reason: format!(
+            "a running guest cannot get all it needs: {}",
+            refusal.reason
+        ),
+        hint: restart(name),
         ..refusal
     }
 }
 
 /// 'virsh edit' defines, and a define is completed.
-fn edit(name: &str) -> Hint {
+fn restart(name: &str) -> Hint {
     let command = line(["virsh", "edit", name]);
     Hint::naming(
-        "add it with {}, which has the definition completed",
+        "add it with {}, which has the definition completed, then stop and start the guest",
         &command,
     )
-}
-
-fn restart(name: &str) -> Hint {
-    edit(name).then(", then stop and start the guest")
 }
 
 #[cfg(test)]

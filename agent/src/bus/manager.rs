@@ -146,9 +146,10 @@ impl Manager {
     }
 
     /// Completes the XML of a device that is to be attached to a domain, for virDomainAttachDeviceFlags; `findings` lists the
-    /// added elements and the notes as JSON. Refuses a device that needs more than its own element can have, because an
-    /// attach cannot add that. Changes nothing. Options `live` (b) and `config` (b): what the attach changes, as libvirt's
-    /// flags; without both it is the running guest, or the definition of a guest that does not run.
+    /// added elements and the notes as JSON. An attach adds one element, so the rest of the definition is completed
+    /// before the next start, and a running guest is refused a device that needs more. Changes nothing. Options `live` (b)
+    /// and `config` (b): what the attach changes, as libvirt's flags; without both it is the running guest, or the
+    /// definition of a guest that does not run.
     #[zbus(out_args("completed", "findings"))]
     async fn prepare_device(
         &self,
