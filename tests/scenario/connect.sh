@@ -42,7 +42,7 @@ is_complete c1 || fail 'the edited guest is not complete'
 remove_guests c1
 echo '= create starts an unprepared guest, and an edited one stays complete'
 
-# A GPU is attached to the definition, and the next start completes it; a running guest gets no initiators. A complete device of a
+# A GPU is attached to the definition, which is complete before the next start; a running guest gets no initiators. A complete device of a
 # complete definition is attached again.
 guest plain >/tmp/plain.xml
 device() { virsh dumpxml --inactive "$1" | sed -n '/<hostdev /,/<\/hostdev>/p'; }
@@ -52,7 +52,7 @@ sed -n '/<hostdev /,/<\/hostdev>/p' /tmp/c2.xml >/tmp/device.xml
 through attach-device plain /tmp/device.xml --config >/dev/null
 through start plain --paused >/dev/null
 is_bound 'attached, then started'
-is_complete plain || fail 'the start did not complete the definition'
+is_complete plain || fail 'the definition is not complete'
 remove_guests plain
 virsh define /tmp/plain.xml >/dev/null
 through start plain --paused >/dev/null
@@ -70,7 +70,7 @@ contains 'attached again' "$(inactive c2)" '<hostdev'
 through start c2 --paused >/dev/null
 is_bound 'attached again'
 remove_guests c2
-echo '= a GPU attached to the definition: the start completes it'
+echo '= a GPU attached to the definition: it is complete before the start'
 
 # The sentence of a refusal is libvirt's error; nothing is defined.
 guest c2 $GPU0 0000:77:00.0 >/tmp/c2.xml

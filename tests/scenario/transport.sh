@@ -27,7 +27,7 @@ guest plain | sed "s,<serial type='file'>,<serial type='pty'>,; /guest-serial.lo
 through define /tmp/plain.xml >/dev/null
 through start plain --paused >/dev/null
 (pause 3; virsh -q resume plain) &
-timeout 60 script -qefc "virsh -q -c 'qemu+ext:///system?command=$connect' console plain" /dev/null </dev/zero 2>/dev/null |
+timeout 60 script -qefc "virsh -q -c 'qemu+ext:///system?command=$connect' console plain" /dev/null < <(sleep 60) 2>/dev/null |
     grep -am1 SeaBIOS >/tmp/plain.console || fail 'nothing came from the console'
 echo "= console: $(tr -d '\r' </tmp/plain.console | tail -c 40)"
 virsh -q suspend plain

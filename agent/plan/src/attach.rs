@@ -1,8 +1,8 @@
 //! Judges a device that is to be attached to a domain, and completes its element. Pure.
 //!
 //! An attach call has one element, so it can carry only what belongs into that element: `<driver>`. For the next start the definition
-//! with the device must be one that can be completed; the start completes it. For a running guest the live XML is the definition: it
-//! must pass the check of a start with the device, and a device with initiators is refused.
+//! with the device must be one that can be completed, which the agent does before that start. For a running guest the live XML is the
+//! definition: it must pass the check of a start with the device, and a device with initiators is refused.
 
 use std::collections::BTreeSet;
 
@@ -73,7 +73,7 @@ pub fn attach(
     let completed = device.join(definition)?;
     let plan = verify(&completed.definition, &input);
     let plan = plan.or_else(|refusal| match affects {
-        // The definition is completed as a whole before its next start.
+        // The agent completes the whole definition when libvirt reports the change.
         Affects::Config => rewrite(&completed.definition, &input).map(|rewrite| rewrite.plan),
         Affects::Live => Err(insufficient(refusal, name).of(*first)),
     })?;
