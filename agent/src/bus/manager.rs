@@ -259,21 +259,24 @@ impl Manager {
             let limit = Duration::from_millis(timeout_ms.into());
             about::name(&domain)?;
             let late = late(&domain, timeout_ms);
+            let late = |_| BusError::timed_out(late.clone());
+            let began = Instant::now();
+            let found = timeout(limit, call.domain(domain)).await;
+            let domain = found.map_err(late)??;
+            let left = limit.saturating_sub(began.elapsed());
+            call.admit(&About::Domain(domain.clone())).await?;
             let work = async {
-                let domain = call.domain(domain).await?;
-                call.admit(&About::Domain(domain.clone())).await?;
                 let mut waiter = self.worker.waiter(&domain.uuid);
                 loop {
                     let may_come = waiter.idle().await;
                     let lacks = call.costly(self.worker.lacks(domain.clone())).await?;
                     if !lacks || !may_come {
-                        return Ok(!lacks);
+                        return Ok::<_, BusError>(!lacks);
                     }
                     waiter.changed().await;
                 }
             };
-            let done = timeout(limit, work).await;
-            done.map_err(|_| BusError::timed_out(late))?
+            timeout(left, work).await.map_err(late)?
         });
         waited.await
     }

@@ -81,7 +81,7 @@ async fn call(
                 .await
         }
         [one, "timeout_ms", "options"] => {
-            let body = (sample(one), 10_u32, options);
+            let body = (sample(one), 60_000_u32, options);
             client
                 .call_method(to, MANAGER, interface, method, &body)
                 .await
