@@ -155,8 +155,8 @@ fn unloadable(scene: &Scene, module: &Module) -> Option<(String, Hint)> {
     let release = scene.host.kernel_release.as_deref().unwrap_or("unknown");
     if !module.built_in && module.indexed.is_none() {
         let reason = format!("kernel {release} has no '{MODULE}'");
-        let hint = "boot a kernel with CONFIG_NVGRACE_EGM, such as Ubuntu's linux-nvidia 6.17 or 7.0 \
-            (linux-nvidia-64k-hwe-24.04, on 26.04 linux-nvidia-64k): generic kernels and Linux itself have none";
+        let hint = "boot a kernel with CONFIG_NVGRACE_EGM, such as Ubuntu's linux-nvidia-64k-hwe-24.04 (26.04: linux-nvidia-64k); \
+            generic ones have none";
         return Some((reason, hint.into()));
     }
     let Blocked { file, line, .. } = module.blocked.as_ref()?;
