@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio::time::timeout;
 use zbus::OwnedVariant;
 use zbus::message::Header;
 
@@ -25,6 +27,24 @@ pub(super) struct Call<'a> {
     header: &'a Header<'a>,
     method: &'static Method,
     options: Options,
+}
+
+/// The time that a caller waits.
+pub(super) struct Limit {
+    left: Duration,
+    /// The error when it is over.
+    late: String,
+}
+
+impl Limit {
+    /// Does the work, for as long as the caller waits.
+    ///
+    /// # Errors
+    /// The time is over.
+    pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, BusError> {
+        let done = timeout(self.left, work).await;
+        done.map_err(|_| BusError::timed_out(self.late.clone()))
+    }
 }
 
 impl<'a> Call<'a> {
@@ -106,6 +126,30 @@ impl<'a> Call<'a> {
     /// The domain that the caller names. Only root does not wait for its turn, because any user may ask.
     pub(super) async fn domain(&self, text: String) -> Result<DomainRef, BusError> {
         self.manager.domain(self.header, text).await
+    }
+
+    /// Begins a wait for a domain: finds it within the caller's time, and checks that the caller is authorized. polkit's question
+    /// takes nothing of the time that is left.
+    ///
+    /// # Errors
+    /// As [`Self::domain`] and [`Self::admit`], and that the time is over.
+    pub(super) async fn waiting(
+        &self,
+        text: String,
+        timeout_ms: u32,
+    ) -> Result<(DomainRef, Limit), BusError> {
+        about::name(&text)?;
+        let limit = Limit {
+            left: Duration::from_millis(timeout_ms.into()),
+            late: format!(
+                "a change of domain '{text}' is still pending after {timeout_ms} ms; use a longer timeout"
+            ),
+        };
+        let began = Instant::now();
+        let domain = limit.within(self.domain(text)).await??;
+        let left = limit.left.saturating_sub(began.elapsed());
+        self.admit(&About::Domain(domain.clone())).await?;
+        Ok((domain, Limit { left, ..limit }))
     }
 
     /// Replies with JSON.

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use kernel_glue::address::PciAddress;
-use tokio::time::timeout;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath, Variant, interface};
@@ -230,17 +228,9 @@ impl Manager {
     ) -> Result<String, BusError> {
         let call = Call::new(self, &header, options)?;
         let waited = call.json(async {
-            let limit = Duration::from_millis(timeout_ms.into());
-            about::name(&domain)?;
-            let late = late(&domain, timeout_ms);
-            let late = |_| BusError::timed_out(late.clone());
-            let began = Instant::now();
-            let found = timeout(limit, call.domain(domain)).await;
-            let domain = found.map_err(late)??;
-            let left = limit.saturating_sub(began.elapsed());
-            call.admit(&About::Domain(domain.clone())).await?;
-            let done = timeout(left, self.worker.prepare(domain, Trigger::Define)).await;
-            Ok(done.map_err(late)??)
+            let (domain, limit) = call.waiting(domain, timeout_ms).await?;
+            let prepared = self.worker.prepare(domain, Trigger::Define);
+            Ok(limit.within(prepared).await??)
         });
         waited.await
     }
@@ -256,15 +246,7 @@ impl Manager {
     ) -> Result<String, BusError> {
         let call = Call::new(self, &header, options)?;
         let waited = call.json(async {
-            let limit = Duration::from_millis(timeout_ms.into());
-            about::name(&domain)?;
-            let late = late(&domain, timeout_ms);
-            let late = |_| BusError::timed_out(late.clone());
-            let began = Instant::now();
-            let found = timeout(limit, call.domain(domain)).await;
-            let domain = found.map_err(late)??;
-            let left = limit.saturating_sub(began.elapsed());
-            call.admit(&About::Domain(domain.clone())).await?;
+            let (domain, limit) = call.waiting(domain, timeout_ms).await?;
             let work = async {
                 let mut waiter = self.worker.waiter(&domain.uuid);
                 loop {
@@ -276,7 +258,7 @@ impl Manager {
                     waiter.changed().await;
                 }
             };
-            timeout(left, work).await.map_err(late)?
+            limit.within(work).await?
         });
         waited.await
     }
@@ -447,13 +429,6 @@ impl Manager {
     fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
-}
-
-/// The error of a wait whose time is over.
-fn late(domain: &str, timeout_ms: u32) -> String {
-    format!(
-        "a change of domain '{domain}' is still pending after {timeout_ms} ms; use a longer timeout"
-    )
 }
 
 fn domain_row(report: Report) -> Row {
