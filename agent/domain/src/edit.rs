@@ -91,14 +91,13 @@ impl Element {
     /// Inserts `child` before the end tag, byte for byte.
     #[must_use]
     pub fn append_unchanged(&self, child: &str) -> Edit {
-        let (span, text) = match self.self_closed {
-            true => (
-                self.inner_start..self.span.end,
-                format!(">{child}</{}>", self.name),
-            ),
-            false => (self.inner_end..self.inner_end, child.to_owned()),
-        };
-        Edit { span, text }
+        if self.self_closed {
+            return self.opened(child);
+        }
+        Edit {
+            span: self.inner_end..self.inner_end,
+            text: child.to_owned(),
+        }
     }
 
     /// Inserts `sibling` after this element, with the same indentation.
@@ -198,15 +197,14 @@ impl Element {
     }
 
     fn open_up(&self, child: &str) -> Edit {
-        let text = format!(
-            ">{}{}</{}>",
-            self.child_lines(child),
-            self.newline(),
-            self.name
-        );
+        self.opened(&format!("{}{}", self.child_lines(child), self.newline()))
+    }
+
+    /// Gives a self-closed element this content, byte for byte.
+    fn opened(&self, content: &str) -> Edit {
         Edit {
             span: self.inner_start..self.span.end,
-            text,
+            text: format!(">{content}</{}>", self.name),
         }
     }
 
