@@ -8,6 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::unistd::geteuid;
+
 /// The path of the program beside the folder of the running test; builds it if it is missing.
 ///
 /// # Panics
@@ -47,6 +49,18 @@ pub fn script(path: &Path, text: &str) {
 pub fn copy(program: &Path, path: &Path) {
     let status = installer(program, path).status().expect("install runs");
     assert!(status.success(), "{path:?}");
+}
+
+/// A program of libvirt that does not take itself for root: libvirt has other folders and daemons for root. As root it runs in a user
+/// namespace.
+#[must_use]
+pub fn unprivileged(program: &str) -> Command {
+    if !geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-user=1000", "--map-group=1000", program]);
+    unshare
 }
 
 fn installer(from: &Path, to: &Path) -> Command {

@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use nix::unistd::geteuid;
 use tempfile::TempDir;
+use tests::program;
 
 use super::{failure, schema, stdout, variantctl};
 
@@ -149,15 +149,8 @@ fn libvirts_own_client_reads_the_lines() {
         "uri_list = [ \"x\" ] # a setting that libvirt does not know",
     ));
     let virsh = |arguments: &[&str]| {
-        // For root libvirt reads /etc, so as root the client runs in a user namespace.
-        let mut virsh = match geteuid().is_root() {
-            true => {
-                let mut unshare = Command::new("unshare");
-                unshare.args(["--user", "--map-user=1000", "--map-group=1000", "virsh"]);
-                unshare
-            }
-            false => Command::new("virsh"),
-        };
+        // For root libvirt reads /etc.
+        let mut virsh = program::unprivileged("virsh");
         virsh
             .env("LIBVIRT_DEBUG", "1")
             .env("XDG_CONFIG_HOME", tree.path().join("etc"))

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::geteuid;
 use tests::bus::Bus;
 use tests::program;
 use zbus::{Connection, OwnedVariant, connection};
@@ -121,14 +120,7 @@ impl Scene {
         fs::write(bus.path("devices"), "0009:01:00.0\n").expect("a list");
         let log = File::create(bus.path("log")).expect("a log");
         fs::create_dir(bus.path("run")).expect("a folder");
-        let mut daemon = match geteuid().is_root() {
-            true => {
-                let mut daemon = Command::new("unshare");
-                daemon.args(["--user", "--map-user=1000", "--map-group=1000", "libvirtd"]);
-                daemon
-            }
-            false => Command::new("libvirtd"),
-        };
+        let mut daemon = program::unprivileged("libvirtd");
         for (name, folder) in [
             ("HOME", ""),
             ("XDG_RUNTIME_DIR", "run"),
