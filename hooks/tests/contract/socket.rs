@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -188,8 +189,11 @@ fn agent_of_another_user() {
     let Some(place) = env::var_os(PLACE) else {
         return;
     };
-    let _listener = UnixListener::bind(place).expect("socket");
-    println!("listens");
+    let place = PathBuf::from(place);
+    let made = place.with_extension("new");
+    let _listener = UnixListener::bind(&made).expect("socket");
+    // `bind` creates the file before it listens: the name that the other process waits for appears with a listener.
+    fs::rename(&made, &place).expect("a name");
     let _ = std::io::stdin().read(&mut [0]);
 }
 

@@ -1,5 +1,6 @@
 //! `lab-gpu`: serves one synthetic GPU to one client (the lab's QEMU) and exits when the client disconnects.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -65,8 +66,11 @@ fn serve(arguments: &Arguments) -> Result<()> {
     };
     let readiness = Readiness::new(delay, arguments.control.clone());
     let mut gpu = Gpu::new(&identity(arguments), readiness, arguments.verbose);
-    let server = Server::new(&arguments.socket, true, Gpu::interrupts(), Gpu::regions())
-        .with_context(|| format!("cannot listen on '{}'", arguments.socket.display()))?;
+    let place = || format!("cannot listen on '{}'", arguments.socket.display());
+    let made = arguments.socket.with_extension("new");
+    let server = Server::new(&made, true, Gpu::interrupts(), Gpu::regions()).with_context(place)?;
+    // 'bind' creates the file before it listens: the name that the lab waits for appears with a listener.
+    fs::rename(&made, &arguments.socket).with_context(place)?;
     server.run(&mut gpu).context("cannot serve the client")
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -146,7 +147,7 @@ impl Scene {
             runtime: threads.expect("a runtime"),
         };
         let until = Instant::now() + Duration::from_secs(30);
-        while !scene.socket().exists() {
+        while UnixStream::connect(scene.socket()).is_err() {
             assert!(
                 Instant::now() < until,
                 "{}",
