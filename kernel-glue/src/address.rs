@@ -100,6 +100,7 @@ impl FromStr for PciAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        // The text comes from a user or a file: only its start goes into a message.
         let form = || AddressError::Form(text.chars().take(64).collect());
         let fields = split(text).ok_or_else(form)?;
         let [domain, bus, device, function] = fields;
@@ -141,6 +142,7 @@ fn split(text: &str) -> Option<[&str; 4]> {
     }
     let (rest, function) = text.rsplit_once('.')?;
     let (rest, device) = rest.rsplit_once(':')?;
+    // lspci leaves out domain 0 on hosts that have no other.
     let (domain, bus) = rest.rsplit_once(':').unwrap_or(("0", rest));
     Some([domain, bus, device, function])
 }
@@ -148,6 +150,7 @@ fn split(text: &str) -> Option<[&str; 4]> {
 fn hex(field: &str, digits: usize) -> Option<u32> {
     let shaped = (1..=digits).contains(&field.len());
     let digits_only = field.bytes().all(|b| b.is_ascii_hexdigit());
+    // `from_str_radix` alone would accept a sign.
     (shaped && digits_only)
         .then(|| u32::from_str_radix(field, 16).ok())
         .flatten()

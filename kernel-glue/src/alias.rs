@@ -41,6 +41,7 @@ pub fn parse(text: &str) -> Vec<Variant> {
         let (pattern, module) = line.strip_prefix(LINE)?.split_once(' ')?;
         Some(Variant {
             pattern: pattern.to_owned(),
+            // The last field of a line; depmod writes no trailing blanks, but the file may have been edited.
             module: module.trim().to_owned(),
         })
     };
@@ -78,6 +79,7 @@ pub(crate) fn lists_built_in(text: &str, modalias: &str, modules: &[String]) -> 
 }
 
 fn is_one_of(modules: &[String], module: &str) -> bool {
+    // modules.builtin.modinfo can have the name of the object file, with hyphens.
     let module = module.replace('-', "_");
     modules.contains(&module)
 }
@@ -100,6 +102,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
             (at, from) = (at + 1, from + 1);
         } else if let Some((back, covered)) = star {
             star = Some((back, covered + 1));
+            // Goes back to the last `*` only, so a long pattern takes quadratic and not exponential time.
             (at, from) = (back + 1, covered + 1);
         } else {
             return false;

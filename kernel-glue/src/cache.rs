@@ -58,6 +58,7 @@ impl<T: Clone> Slot<T> {
             return Ok(value.clone());
         }
         let value = read()?;
+        // The stamp was taken before the read: a file that is replaced in between has another stamp at the next call.
         *cache = stamp.map(|stamp| (stamp, value.clone()));
         Ok(value)
     }

@@ -266,15 +266,18 @@ impl Space<'_> {
         if self.conventional[..HEADER] == [0xff; HEADER] {
             return Err(ConfigError::AllOnes);
         }
+        // Status register, Capabilities List (PCIe base specification 7.5.1.1.4).
         if self.conventional[6] & 1 << 4 == 0 {
             return Ok(None);
         }
+        // Header type; bit 7 only says that the device has several functions (7.5.1.1.9).
         let cardbus = self.conventional[0x0e] & 0x7f == 2;
         let first = if cardbus { POINTER_CARDBUS } else { POINTER };
-        self.directory_cache(self.conventional[first], wanted)
+        self.find_from(self.conventional[first], wanted)
     }
 
-    fn directory_cache(&self, first: u8, wanted: u8) -> Result<Option<u8>, ConfigError> {
+    fn find_from(&self, first: u8, wanted: u8) -> Result<Option<u8>, ConfigError> {
+        // The two low bits of each capability pointer are reserved and must be masked (7.5.1.1.11).
         let mut at = first & !3;
         for _ in 0..MAX_HOPS {
             match usize::from(at) {
@@ -284,6 +287,7 @@ impl Space<'_> {
             }
             let id = self.word(at, 0)?.to_le_bytes()[0];
             match id {
+                // The kernel also ends its search here: the device stopped answering in the middle of the list.
                 0xff => return Err(ConfigError::Damaged(at)),
                 id if id == wanted => return Ok(Some(at)),
                 _ => at = self.word(at, 0)?.to_le_bytes()[1] & !3,
@@ -305,6 +309,7 @@ impl Space<'_> {
             devcap: self.long(at, 4)?,
             devctl: self.word(at, 8)?,
             lnkcap: match Port::from(flags >> 4) {
+                // An integrated function may end its capability before the link registers.
                 Port::RootComplexEndpoint | Port::RootComplexEventCollector => 0,
                 _ => self.long(at, 0x0c)?,
             },
@@ -324,7 +329,9 @@ impl Space<'_> {
                 let [_, _, low, high] = (self.extended)(at + 4)?;
                 return Some(u16::from_le_bytes([low, high]));
             }
+            // Bits 31:20 of the header are the next offset, and its two low bits are reserved (7.6.3).
             at = usize::from(u16::from_le_bytes([next, above]) >> 4 & !3);
+            // 0 ends the list. A function without extended capabilities has a header of zeroes at 0x100.
             if at < REACH {
                 return None;
             }

@@ -30,6 +30,7 @@ impl<'a> DirectoryCache<'a> {
     /// The open directory of `path`, and the name in it; `None` if the root must report the error.
     fn near<'p>(&self, path: &'p str) -> Option<(Ref<'_, OwnedFd>, &'p str)> {
         let (directory, name) = path.rsplit_once('/')?;
+        // Only the root resolves these without leaving its directory (RESOLVE_IN_ROOT).
         if matches!(name, "" | "." | "..") {
             return None;
         }
@@ -51,6 +52,7 @@ impl<'a> DirectoryCache<'a> {
         let how = OpenHow::new().flags(flags).resolve(no_link);
         match openat2(&*directory, name, how) {
             Ok(file) => Some(Ok(file)),
+            // The two results that are common in sysfs, and that the root would return, too.
             Err(errno @ (Errno::ENOENT | Errno::EACCES)) => Some(Err(errno.into())),
             Err(_) => None,
         }

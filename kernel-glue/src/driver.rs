@@ -34,6 +34,7 @@ impl FromStr for DriverName {
     fn from_str(text: &str) -> Result<Self, DriverNameError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.+ ".contains(&b);
         let shaped = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
+        // No leading dot: `.` and `..` would leave the directory of the driver.
         if shaped && !text.starts_with('.') && text.trim() == text {
             Ok(Self(text.to_owned()))
         } else {

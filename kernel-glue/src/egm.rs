@@ -40,6 +40,7 @@ impl EgmRegion {
 pub(crate) fn number(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("egm")?;
     let number: u32 = digits.parse().ok().filter(|number| *number <= MAX_NUMBER)?;
+    // Only the kernel's own spelling: `egm01` and `egm+1` are not names of a region.
     (number.to_string() == digits).then_some(number)
 }
 

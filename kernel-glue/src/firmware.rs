@@ -44,6 +44,7 @@ pub fn kept(root: &Root) -> Vec<(String, Result<Vec<u8>, Failure>)> {
 /// Paths of the tables that describe devices; `None` if a directory cannot be read.
 fn tables(root: &Root) -> Option<Vec<String>> {
     let mut paths = Vec::new();
+    // `dynamic` has the tables that AML loads later (drivers/acpi/sysfs.c).
     for dir in [TABLES.to_owned(), format!("{TABLES}/dynamic")] {
         let names = optional(root.list(&dir)).ok()?.unwrap_or_default();
         let describes = |name: &&String| name.starts_with("DSDT") || name.starts_with("SSDT");

@@ -95,6 +95,7 @@ impl Holders {
             self.seen += 1;
             match read(process) {
                 Ok(holder) => self.found.extend(holder),
+                // Any error: a process whose files are unknown may hold the device.
                 Err(_) => self.hidden += 1,
             }
         }

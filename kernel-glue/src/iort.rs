@@ -81,8 +81,10 @@ impl Iort {
         for node in nodes.iter().filter(|node| node.kind() == ROOT_COMPLEX) {
             let found = RootComplex {
                 smmu: node.outputs()?.into_iter().any(is_smmu),
+                // Bytes 16 to 23 are the memory access properties, the flags last; 28 is the segment number (DEN0049, root complex node).
                 canwbs: node.byte(23)? & CANWBS != 0,
             };
+            // The kernel uses the node whose id range has the device. The ranges are not read here, so only what all nodes have counts.
             let known = segments.entry(node.long(28)?).or_insert(found);
             known.smmu &= found.smmu;
             known.canwbs &= found.canwbs;
@@ -107,9 +109,11 @@ impl Node<'_> {
         let damaged = |_| IortError::Node(self.offset);
         let count = usize::try_from(self.long(8)?).map_err(damaged)?;
         let first = usize::try_from(self.long(12)?).map_err(damaged)?;
+        // A count that cannot fit would allocate up to 16 GiB.
         if count > self.bytes.len() / MAPPING {
             return Err(IortError::Node(self.offset));
         }
+        // An id mapping: input base, count, output base, output reference (offset 12), flags.
         let places = (0..count).map(|index| first.saturating_add(index * MAPPING + 12));
         places.map(|place| self.long(place)).collect()
     }

@@ -47,6 +47,7 @@ impl Kconfig {
         let unset = format!("# {option} is not set");
         self.text.lines().find_map(|line| match line {
             line if line == unset => Some(false),
+            // `=m` counts as no: these options are boolean, and a module would have to be loaded first.
             line => line.strip_prefix(&set).map(|value| value == "y"),
         })
     }
@@ -67,6 +68,7 @@ pub(crate) fn first<T>(
         Some((path, found)) if !is_absent(&found) => (path, found),
         other => {
             let shown = (SHOWN.to_owned(), read(SHOWN));
+            // If neither exists, the message names the file that an administrator can install.
             other.filter(|_| is_absent(&shown.1)).unwrap_or(shown)
         }
     }
@@ -88,6 +90,7 @@ pub(crate) fn text(tree: &dyn Tree, path: &str) -> Result<String, Failure> {
 pub(crate) fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
     let mut content = Vec::new();
+    // One byte more than the limit tells a text that is too large from one that just fits.
     let mut decoder = GzDecoder::new(packed).take(limit + 1);
     decoder.read_to_end(&mut content)?;
     if content.len() > MAX_BYTES {

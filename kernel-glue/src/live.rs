@@ -181,10 +181,12 @@ impl Kernel for Live {
     fn write(&self, attribute: &Attribute, value: &str) -> Result<(), Errno> {
         let path = attribute.path();
         let path = path.strip_prefix("/").unwrap_or(&path).to_string_lossy();
+        // A path that ends in a link, such as `driver`, is never an attribute.
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
         let file = self.root.open(&path, flags).map_err(|error| raw(&error))?;
         // sysfs drops an empty write before the attribute sees it, so a newline clears.
         let text = if value.is_empty() { "\n" } else { value };
+        // Not `write_all`: kernfs hands each write(2) to the attribute as a whole value, so a second one would be another command.
         match File::from(file).write(text.as_bytes()) {
             Ok(count) if count == text.len() => Ok(()),
             Ok(_) => Err(Errno::EIO),
@@ -197,11 +199,14 @@ impl Kernel for Live {
         if module.is_empty() || !module.bytes().all(allowed) {
             return Err(Errno::EINVAL);
         }
+        // A driver that is built in has no module that modprobe could find.
         if self.registered(module)?.is_some() {
             return Ok(());
         }
         let output = Command::new(&self.modprobe)
+            // `--` because a name may begin with a hyphen.
             .args(["--", module])
+            // modprobe obeys MODPROBE_OPTIONS of its environment, and `verdict` reads its English message.
             .env_clear()
             .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")])
             .stdin(Stdio::null())
@@ -214,6 +219,7 @@ impl Kernel for Live {
     fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
         let dir = self.device_path(device)?;
         match self.root.link_name(&format!("{dir}/driver")) {
+            // A driver whose name we do not accept must not look like no driver.
             Ok(name) => name.parse().map(Some).map_err(|_| Errno::EILSEQ),
             Err(failure) if failure.is_absent() => self.absent(device, Ok(None)),
             Err(failure) => Err(errno(&failure)),
@@ -247,6 +253,7 @@ impl Kernel for Live {
         let modalias = self.root.text(&format!("{dir}/modalias"));
         let modalias = modalias.map_err(|failure| errno(&failure))?;
         let mut modules = vec![driver.as_str().replace('-', "_")];
+        // A registered driver can be in a module of another name, and the lists have names of modules.
         let link = optional(self.root.link_name(&format!("{DRIVERS}/{driver}/module")));
         modules.extend(link.map_err(|failure| errno(&failure))?);
         let release = self
@@ -284,6 +291,7 @@ impl Kernel for Live {
         }
         users.sort_unstable();
         match hidden {
+            // A user that was found is enough for a refusal; only "no user" must be certain.
             Some(errno) if users.is_empty() => Err(errno),
             _ => Ok(users),
         }
@@ -311,6 +319,7 @@ impl Kernel for Live {
             .root
             .text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
         match switch {
+            // A bool parameter reads as Y or N (kernel/params.c, param_get_bool).
             Ok(text) => Ok(text == "Y"),
             Err(failure) if failure.is_absent() => Ok(false),
             Err(failure) => Err(errno(&failure)),

@@ -144,12 +144,14 @@ impl FromStr for RangeList {
         let error = || NumaError::List(text.chars().take(64).collect());
         let number = |field: &str| {
             let digits = !field.is_empty() && field.bytes().all(|b| b.is_ascii_digit());
+            // `parse` alone would accept a sign.
             digits
                 .then(|| field.parse::<u16>().ok())
                 .flatten()
                 .map(u32::from)
         };
         let mut ranges = Vec::new();
+        // `split` of an empty text gives one empty field.
         for range in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (first, last) = number(first).zip(number(last)).ok_or_else(error)?;

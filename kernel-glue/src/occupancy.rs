@@ -103,6 +103,7 @@ fn memory(root: &Root, device: PciAddress) -> Result<(Option<Onlined>, bool), Fa
     let status = optional(root.text(&format!("proc/driver/nvidia/gpus/{device}/numa_status")))?;
     let (node, status) = numa_status(status.as_deref().unwrap_or_default());
     let away = matches!(status, "" | "disabled" | "offline" | "online_failed");
+    // Drivers without `numa_status` also add memory, so ranges count even if the status says nothing.
     let certain = !away || (ranges > 0 && is_alone(root, NVIDIA)?);
     let onlined = certain.then_some(Onlined {
         node,

@@ -104,6 +104,7 @@ impl Device {
         tree.link(&dir)?;
         let mut reader = Reader::new(&tree);
         let device = reader.device(address);
+        // The reader also reads files outside of the device's directory, and this caller asked about the device.
         let own = |gap: &Gap| gap.path[1..].starts_with(&dir);
         let gaps: Vec<Gap> = reader.into_gaps()?.into_iter().filter(own).collect();
         device.map(|device| (device, gaps)).ok_or_else(|| {
@@ -218,6 +219,7 @@ impl<'a> Reader<'a> {
 
     fn kernel_release(&mut self) -> Option<String> {
         let text = self.text(OSRELEASE)?;
+        // It becomes a part of the paths below /boot and /lib/modules.
         let plain = !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\n']);
         self.known(OSRELEASE, plain.then(|| text.clone()), &text)
     }
@@ -230,6 +232,7 @@ impl<'a> Reader<'a> {
         let line = text.lines().find(|line| line.starts_with(ADDRESS_SIZES))?;
         let (_, sizes) = line.split_once(':')?;
         let bits = sizes.trim().split(' ').next()?.parse().ok()?;
+        // A number outside cannot be a width, and would make the check of the MMIO window wrong.
         (32..=64).contains(&bits).then_some(bits)
     }
 

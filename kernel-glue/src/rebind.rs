@@ -104,6 +104,7 @@ impl Rebind {
     /// The writes that lead from `before` to the driver, in order; empty if it is bound already.
     #[must_use]
     pub fn plan(&self, before: &Before) -> Vec<Step> {
+        // The override is left alone here: the kernel reads it only when it matches a driver, and the device has one.
         if before.driver.as_ref() == Some(&self.to) {
             return Vec::new();
         }
@@ -117,6 +118,7 @@ impl Rebind {
     /// [`RebindError`]; the previous state is restored unless `is_degraded`.
     pub fn apply(&self, kernel: &dyn Kernel, before: &Before) -> Result<Outcome, RebindError> {
         let steps = self.plan(before);
+        // libvirt (`managed='yes'`) or driverctl may have written these files since the caller read them: nothing locks them.
         if Before::read(kernel, self.device)? != *before {
             return Err(RebindError::Changed(self.device));
         }
@@ -155,6 +157,7 @@ pub fn settle(
     device: PciAddress,
     before: &Before,
 ) -> Result<Outcome, RebindError> {
+    // A removed device has no barrier file either; this read reports it as gone.
     Before::read(kernel, device)?;
     await_turn(kernel, device, before)?;
     restore(kernel, device, before)
@@ -167,6 +170,7 @@ fn await_turn(kernel: &dyn Kernel, device: PciAddress, wanted: &Before) -> Resul
         value: UNKNOWN_KEYWORD.to_owned(),
     };
     match kernel.write(&step.attribute, &step.value) {
+        // EINVAL is the success: `control_store` takes the device's lock before it compares the keyword (drivers/base/power/sysfs.c).
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(RebindError::Failed {
             device,
@@ -204,6 +208,7 @@ fn transact(
     let Err((step, cause)) = take(kernel, device, steps, wanted) else {
         return Ok(Outcome::Done);
     };
+    // From the current state, not from the failed step: the errno of a write does not say how far the kernel came.
     let mut undone = undo(kernel, device, from);
     if locked {
         undone = undone.and(lock::release(kernel, device).map_err(unread));
@@ -229,6 +234,7 @@ fn take(
             .write(&step.attribute, &step.value)
             .map_err(|errno| (Some(step.clone()), Cause::Errno(errno)))?;
     }
+    // A bind that succeeds can still leave another driver: one that is bound by `drivers_probe` between two of the steps.
     match kernel.driver(device) {
         Err(errno) => Err((None, Cause::Errno(errno))),
         Ok(driver) if driver == wanted.driver => Ok(()),
@@ -240,6 +246,7 @@ fn take(
 fn undo(kernel: &dyn Kernel, device: PciAddress, from: &Before) -> Result<(), UndoError> {
     let now = Before::read(kernel, device).map_err(unread)?;
     let steps = way(device, &now, from);
+    // Again, because a process may have opened the device since the bind.
     refuse_users(kernel, device, &steps).map_err(unread)?;
     take(kernel, device, &steps, from).map_err(|(step, cause)| UndoError::new(step, cause))?;
     // The driver link alone does not show whether the override has its old text.
@@ -266,6 +273,7 @@ fn way(device: PciAddress, now: &Before, wanted: &Before) -> Vec<Step> {
             None => steps.extend(unbind(device, now.driver.as_ref())),
         }
     }
+    // Last, because the override must name the driver at its bind, also where none was set before.
     if named != wanted.driver_override {
         steps.push(text(device, wanted));
     }
@@ -275,6 +283,7 @@ fn way(device: PciAddress, now: &Before, wanted: &Before) -> Vec<Step> {
 fn text(device: PciAddress, wanted: &Before) -> Step {
     Step {
         attribute: Attribute::Override(device),
+        // `Live` writes a newline for empty text: sysfs drops a write of no bytes before the driver core sees it.
         value: wanted.driver_override.clone().unwrap_or_default(),
     }
 }
@@ -306,6 +315,7 @@ fn refuse_users(
     device: PciAddress,
     steps: &[Step],
 ) -> Result<(), RebindError> {
+    // A device without a driver has no VFIO files that a process could hold.
     if !steps.iter().any(Step::unbinds) {
         return Ok(());
     }

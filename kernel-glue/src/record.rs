@@ -123,6 +123,7 @@ enum Seen {
 impl Tree for Tap<'_> {
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
         let content = self.root.bytes(path, cap)?;
+        // Written by `note` from the gaps of this read; a copy of the old file would exist twice.
         if path != RECORDED_GAPS {
             self.seen.borrow_mut().push(Seen::File {
                 path: path.to_owned(),
@@ -166,6 +167,7 @@ impl Writer {
         if fs::read_dir(dir).map_err(failure)?.next().is_some() {
             return Err(Failure::Occupied(dir.to_owned()));
         }
+        // A host without PCI devices has an empty directory, which no file or link below it would create.
         fs::create_dir_all(dir.join(DEVICES)).map_err(failure)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -185,6 +187,7 @@ impl Writer {
             create_parent(&path)?;
             let mut file = OpenOptions::new()
                 .write(true)
+                // Not truncated and not followed: the reader reads each file once, so a second write would be an error.
                 .create_new(true)
                 .open(&path)?;
             file.set_permissions(Permissions::from_mode(0o644))?;
@@ -201,6 +204,7 @@ impl Writer {
             if Path::new(path).parent() != Some(Path::new(DEVICES)) {
                 let relative = !target.starts_with('/');
                 let name = last_component(target).unwrap_or_default();
+                // An absolute target would lead out of the recording on the machine that reads it.
                 return symlink(if relative { target } else { name }, &at);
             }
             let below = target.strip_prefix("../../../devices/");

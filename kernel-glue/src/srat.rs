@@ -100,6 +100,7 @@ impl Entry<'_> {
         revision: u8,
     ) -> Result<Option<Option<NumaNode>>, SratError> {
         let (domain, flags) = match self.bytes[0] {
+            // Processor by local APIC, by x2APIC (2), by GICC (3), generic initiator (5); ACPI 6.5, 5.2.16.1 to 5.2.16.6.
             0 => (self.processor_domain(revision)?, self.long(4)?),
             2 => (self.long(4)?, self.long(12)?),
             3 => (self.long(2)?, self.long(10)?),
@@ -107,6 +108,7 @@ impl Entry<'_> {
             _ => return Ok(Some(None)),
         };
         match (self.bytes[0], flags & ENABLED) {
+            // Linux treats only a disabled initiator as an error (acpi_parse_gi_affinity returns -EINVAL).
             (5, 0) => Ok(None),
             (_, 0) => Ok(Some(None)),
             _ => Ok(numbering.node(domain).map(Some)),
@@ -123,9 +125,11 @@ impl Entry<'_> {
 
     /// The device of a generic initiator with a PCI handle (type 1).
     fn initiator(&self) -> Option<PciAddress> {
+        // Byte 3 is the handle's type: 0 names an ACPI device by HID and UID.
         if self.bytes[0] != 5 || self.bytes.get(3) != Some(&1) {
             return None;
         }
+        // QEMU 9.0 and 9.1 write bus and devfn in the other order; that is a guest's table, and this is the host's.
         let [low, high, bus, devfn] = self.array(8).ok()?;
         let segment = u16::from_le_bytes([low, high]);
         PciAddress::new(segment.into(), bus, devfn >> 3, devfn & 7).ok()

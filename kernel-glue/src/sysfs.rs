@@ -214,6 +214,7 @@ impl Root {
         path: &str,
     ) -> io::Result<impl Iterator<Item = io::Result<(String, Option<String>)>> + use<>> {
         let fd = self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        // `Dir` owns its descriptor, and readlinkat(2) needs one, too.
         let names = names(Dir::from_fd(fd.try_clone()?)?);
         Ok(names.map(move |name| {
             let name = name?;
@@ -282,6 +283,7 @@ impl Tree for Root {
     }
 
     fn stamp(&self, path: &str) -> Option<Stamp> {
+        // O_PATH, because an open for reading could block on a pipe.
         let stat = fstat(self.open(path, OFlag::O_PATH).ok()?).ok()?;
         Some(Stamp {
             device: stat.st_dev,
@@ -313,6 +315,8 @@ fn names(directory: Dir) -> impl Iterator<Item = io::Result<String>> {
 
 /// Reads an open file of at most `cap` bytes.
 pub(crate) fn content(file: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
+    // One byte more than allowed tells a file that is too large from one that just fits. The size in stat(2) is no help: sysfs says
+    // 4096 for every attribute, and /proc says 0.
     let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
     let mut content = Vec::with_capacity(cap.min(4096) + 1);
     File::from(file).take(limit).read_to_end(&mut content)?;

@@ -45,6 +45,7 @@ impl Host {
         let mut between: Vec<&Device> =
             known.iter().map(|address| &self.devices[address]).collect();
         let top = device.ancestors.first();
+        // If the topmost bridge is not visible, the first visible one is not the root port, whatever its type.
         let on_top = |bridge: &&Device| Some(&bridge.address) == top;
         let root_port = between
             .first()
@@ -129,6 +130,7 @@ fn is_root_port(bridge: &Device) -> bool {
     match &bridge.config {
         Config::Express(express) => express.port == Port::RootPort,
         Config::Conventional => false,
+        // Without CAP_SYS_ADMIN the port type is not readable, but the class is.
         Config::Unreadable(_) => bridge.is_bridge(),
     }
 }

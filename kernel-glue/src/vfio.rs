@@ -76,9 +76,11 @@ fn opened(
 ) -> Result<(Open, bool), RegionError> {
     let read = |errno| RegionError::kernel(format!("read the driver of '{device}'"), errno);
     let driver = kernel.driver(device).map_err(read)?;
+    // By `vfio-dev` and not by the driver's name: variant drivers can have any name.
     let node = node(root, device)?.ok_or(RegionError::NotVfio(driver.clone()))?;
     refuse_users(kernel, device)?;
     let grace = driver.as_ref().map(DriverName::as_str) == Some(NVGRACE);
+    // Linux 7.2: one open without the memory properties makes each later open of any Grace GPU fail with EBUSY until the next boot.
     if grace && names_memory(root) != Some(true) {
         return Err(RegionError::MemoryUnnamed);
     }
@@ -116,6 +118,7 @@ fn has_fallen_back(
 ) -> Result<bool, RegionError> {
     let own = Device::read(root.path(), device).map(|(device, _)| device.bars[MEMORY].size);
     let own = own.map_err(|failure| unread(device, &failure))?;
+    // The emulated BAR has a size of its own; nvgrace-gpu falls back to the device's real BAR 4, or to none.
     Ok(own == regions[MEMORY].size)
 }
 
@@ -132,6 +135,7 @@ impl Open {
             let there = root.exists(path);
             there.map_err(|failure| unread(device, &failure))
         };
+        // `dev` exists only with CONFIG_VFIO_DEVICE_CDEV; the directory exists without it, too.
         let listed = there(&format!("{DEVICES}/{device}/vfio-dev/{node}/dev"))?;
         match listed && there("dev/iommu")? {
             true => Self::by_node(root, node),
@@ -167,6 +171,7 @@ impl Open {
             |errno| RegionError::refused(action, errno)
         };
         let flags = ioctl::group_flags(&group).map_err(refused("query the state of"))?;
+        // Asked first, because attaching a group that is not viable fails with EPERM, as without permission.
         if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
             return Err(RegionError::NotViable);
         }
@@ -192,6 +197,7 @@ impl Open {
         let mut regions = Regions::default();
         for (index, region) in (0..).zip(&mut regions) {
             let info = ioctl::region_info(&self.device, index).map_err(asked)?;
+            // The type is read from config space as VFIO emulates it: region info has no field for it.
             let register = config.offset + BASE_ADDRESS + 4 * u64::from(index);
             *region = Region {
                 size: info.size,

@@ -34,6 +34,7 @@ pub(super) struct Nodes {
 impl Nodes {
     pub(super) fn read(root: &Root, device: PciAddress) -> Result<Self, Failure> {
         let dir = format!("{DEVICES}/{device}");
+        // The name in /sys/bus/pci/devices is a link. Without this read, an unplugged device would look like one without holders.
         root.link(&dir)?;
         let driver = optional(root.link_name(&format!("{dir}/driver")))?;
         let group = optional(root.link_name(&format!("{dir}/iommu_group")))?;

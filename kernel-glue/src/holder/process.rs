@@ -28,6 +28,7 @@ pub(super) fn holder(root: &Root, process: u32, nodes: &Nodes) -> Result<Option<
         return Ok(None);
     }
     let mut held = ended(opened(root, process, nodes))?;
+    // Only then: the list of mappings takes the process's mmap lock, and a large QEMU has many mappings.
     if held.is_empty() && nodes.can_be_mapped() {
         held = ended(mapped(root, process, nodes))?;
     }
@@ -122,6 +123,7 @@ pub(crate) fn vfio_device(
     descriptor: &str,
     target: &str,
 ) -> Result<Option<PciAddress>, Errno> {
+    // The name that drivers/vfio/group.c gives the file of VFIO_GROUP_GET_DEVICE_FD.
     if target != "anon_inode:[vfio-device]" {
         return Ok(None);
     }
@@ -168,6 +170,7 @@ fn command(root: &Root, process: u32) -> String {
     let line = root.head(&format!("proc/{process}/cmdline"), COMMAND_HEAD);
     let line = line.unwrap_or_default();
     let line = String::from_utf8_lossy(&line);
+    // A program that sets its title (setproctitle) leaves one text with blanks instead of arguments.
     let word = line.split(['\0', ' ']).next().unwrap_or_default();
     let name = printable(word.rsplit('/').next().unwrap_or_default());
     if !name.is_empty() {
@@ -188,6 +191,7 @@ fn unit(root: &Root, process: u32) -> Option<String> {
     let path = text
         .lines()
         .find_map(|line| line.strip_prefix("0::"))
+        // With cgroup v1 beside v2, all processes are in the root of v2, and systemd's own v1 hierarchy has the unit.
         .filter(|path| *path != "/")
         .or_else(|| {
             text.lines()
@@ -197,6 +201,7 @@ fn unit(root: &Root, process: u32) -> Option<String> {
     let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
     let mut units = path.split('/').filter(is_unit);
     let unit = match path.starts_with("/user.slice/") {
+        // `user@1000.service/app.slice/...`: systemctl of the system knows only the first one.
         true => units.next(),
         false => units.next_back(),
     };

@@ -30,6 +30,7 @@ impl Reader<'_> {
             let canonical = name
                 .parse()
                 .ok()
+                // The kernel's own spelling only: the paths below are made from the parsed address.
                 .filter(|a: &PciAddress| a.to_string() == name);
             let path = format!("{DEVICES}/{name}");
             if let Some(address) = self.known(&path, canonical, &name) {
@@ -92,6 +93,7 @@ impl Reader<'_> {
         let Some(text) = self.text(path) else {
             return 0;
         };
+        // The file has 24 bits: base class, subclass, programming interface (drivers/pci/pci-sysfs.c, class_show).
         let class = number(&text).filter(|n| *n < 1 << 24);
         let class = class.and_then(|n| u32::try_from(n).ok());
         self.known(path, class, &text).unwrap_or_default()
@@ -105,6 +107,7 @@ impl Reader<'_> {
 
     fn numa_node(&mut self, path: &str) -> Option<NumaNode> {
         let text = self.optional_text(path)?;
+        // NUMA_NO_NODE: the firmware names no node for the host bridge or the device (_PXM).
         if text == "-1" {
             return None;
         }
@@ -152,6 +155,7 @@ impl Reader<'_> {
 fn above(target: &str, address: PciAddress) -> Option<Vec<PciAddress>> {
     let components: Vec<&str> = target.split('/').filter(|name| !name.is_empty()).collect();
     let (last, parents) = components.split_last()?;
+    // The last `pciDDDD:BB`: behind a VMD bridge the path has two roots, and only what follows the second is this device's bus.
     let below_root = parents
         .rsplit(|component| component.starts_with("pci"))
         .next()?;
@@ -167,6 +171,7 @@ fn resource(line: &str) -> Option<Bar> {
     let mut fields = line.split(' ').map(number);
     let (start, end, flags) = (fields.next()??, fields.next()??, fields.next()??);
     let size = match end {
+        // An unset BAR has three zeroes, and `end - start + 1` would be 1.
         0 => 0,
         _ => end.checked_sub(start)?.checked_add(1)?,
     };

@@ -134,6 +134,7 @@ impl RebindError {
             Self::Failed { .. } if self.is_hung() => false,
             Self::Failed { step, cause, .. } => match cause {
                 Cause::Errno(errno) => step.as_ref().is_some_and(bind) && !is_exhaustion(*errno),
+                // The bind was accepted and the link still names another driver: a retry would find the same.
                 Cause::Elsewhere(_) => true,
             },
             _ => false,
@@ -244,11 +245,15 @@ fn meaning(step: &Step, errno: Errno) -> String {
             "the driver does not accept it, or the device was \
             removed"
         }
+        // dd.c for a bound device, vfio_pci_core.c for virtual functions, iommu.c for a group that user space owns.
         (Attribute::Bind(_), Errno::EBUSY) => {
             "it is already bound, has virtual functions, or its IOMMU group is in use"
         }
+        // -EPROBE_DEFER, which `device_driver_attach` turns into EAGAIN (drivers/base/dd.c).
         (Attribute::Bind(_), Errno::EAGAIN) => "the driver waits for another device",
+        // vfio_pci_core_register_device: the header type is not that of an endpoint.
         (Attribute::Bind(_), Errno::EINVAL) => "the driver does not accept this kind of function",
+        // The file itself is missing: the driver's directory exists only while it is registered.
         (Attribute::Bind(_) | Attribute::Unbind(_), Errno::ENOENT) => {
             "the driver is not registered"
         }

@@ -21,6 +21,7 @@ pub(super) fn take(
     if !steps.iter().any(Step::unbinds) || read(kernel, device)? != Some(false) {
         return Ok(false);
     }
+    // An error here does not decide: the file is read back in any case.
     let written = kernel.write(&Attribute::UnbindLock(device), TAKE);
     match read(kernel, device) {
         Ok(Some(true)) => Ok(true),

@@ -67,6 +67,7 @@ fn clear_serial_number(config: &mut [u8]) {
             return;
         };
         if header & 0xffff == SERIAL_NUMBER {
+            // The search goes on, because a damaged list can have the capability twice.
             zero(config, at + 4, 8);
         }
         at = (header >> 20) as usize & !3;
@@ -79,6 +80,7 @@ fn clear_serial_number(config: &mut [u8]) {
 /// Zeroes the data register of the vital product data capability.
 fn clear_product_data(config: &mut [u8]) {
     let mut at = usize::from(config.get(0x34).copied().unwrap_or_default() & !3);
+    // As PCI_FIND_CAP_TTL: a damaged list may be a loop.
     for _ in 0..48 {
         let (Some(id), Some(next)) = (config.get(at).copied(), config.get(at + 1).copied()) else {
             return;

@@ -33,6 +33,7 @@ fn find(info: &[u8]) -> Option<usize> {
     }
     let mut at = usize::try_from(long(info, FIRST)?).ok()?;
     for _ in 0..MAX_HOPS {
+        // The last capability's `next` is 0, which is also `cap_offset` without capabilities.
         if at == 0 {
             return None;
         }

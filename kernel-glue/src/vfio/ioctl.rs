@@ -106,6 +106,7 @@ pub(super) fn device_info(device: impl AsFd) -> Result<vfio_device_info, Errno> 
 
 /// The whole reply about a device; the kernel adds the capabilities only if `argsz` leaves space for them.
 pub(super) fn device_capabilities(device: impl AsFd) -> Result<Vec<u8>, Errno> {
+    // If the structure is too small, the kernel returns no error: it sets `argsz` to the size that it needs.
     let wanted = device_info(&device)?.argsz.min(MAX_INFO);
     let mut answer = room(wanted);
     // SAFETY: the kernel writes at most `argsz` bytes, which the words hold, and they live until the call returns.
