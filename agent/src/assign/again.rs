@@ -62,6 +62,7 @@ pub(super) async fn serve_with(assigner: Arc<Assigner>, ended: Arc<Notify>, paus
     loop {
         let first = tokio::select! {
             () = assigner.again.failed.notified() => None,
+            // A stuck write has ended, so the device can be restored now; without this, `PAUSES` could add five minutes.
             () = ended.notified() => Some(Duration::ZERO),
         };
         let pauses = first.into_iter().chain(pauses.iter().copied());
@@ -86,6 +87,7 @@ impl Assigner {
     /// Tries once to release interrupted devices and to start services that should run; true if nothing is left.
     pub fn settle(&self) -> bool {
         self.without_event();
+        // Taken as a whole: a release that fails again inserts its domain again.
         let domains = std::mem::take(&mut *self.again.domains());
         for domain in &domains {
             if let Err(error) = self.release_left_over(domain) {

@@ -35,6 +35,7 @@ impl Assigner {
                     self.context.shown.learn(device, regions);
                     self.notifier().notify();
                 }
+                // Expected while another program has the device; the plan then uses the recipe's table.
                 Some(Err(error @ RegionError::InUse(_))) => debug!("'{}': {error}", device.address),
                 Some(Err(error)) => warn!("{}", refusal(device.address, &error)),
             }
@@ -58,6 +59,7 @@ impl<'a> Asking<'a> {
     fn begin(assigner: &'a Assigner, device: PciAddress) -> Option<Self> {
         let claims = assigner.claims.lock();
         let mut asked = claims.unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock of claims, as a claim does: either the claim sees this query, or this query sees the claim's record.
         let is_free = matches!(assigner.records.holder(device, None), Ok(None));
         (is_free && asked.insert(device)).then(|| Self(assigner, device))
     }

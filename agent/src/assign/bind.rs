@@ -64,6 +64,7 @@ pub(super) struct FailedBind {
 /// # Errors
 /// The first failure, and the devices that could not be restored.
 pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<FailedBind>> {
+    // All devices are tried although one has failed: a thread in a kernel write cannot be cancelled, so the others end anyway.
     let results = at_once(devices, |held| bind_one(kernel, held));
     let failed = results.iter().filter_map(|result| result.as_ref().err());
     let event = |held: &Held| match failed.clone().find(|error| error.is_about(held.address)) {
@@ -79,6 +80,7 @@ pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<Fa
     let Some(error) = results.into_iter().find_map(Result::err) else {
         return Ok(());
     };
+    // The text of a rebind error says whether the device was restored, and this restore came after that text was made.
     let error = match left.iter().any(|held| error.is_about(held.address)) {
         true => error,
         false => error.restore_drivers(),
@@ -98,6 +100,7 @@ pub(super) fn restore_drivers(
     event: impl Fn(&Held) -> Event + Sync,
 ) -> Vec<Held> {
     let left = at_once(devices, |held| {
+        // Two steps of the state machine: the event that requires the restore, then the restore's own result.
         let step = next(Some(&held.record), &event(held));
         let result = restore_driver(kernel, held, step.restore());
         let left = next(step.record.as_ref(), &result).record;
@@ -117,6 +120,7 @@ fn restore_driver(kernel: &SharedKernel, held: &Held, restore: Option<Restore>) 
     };
     // The driver link of a device with a hung write may change at any time, so it proves nothing.
     let is_astray = match bring_back(kernel, held.address, before, way) {
+        // A hung write counts as failed even if the link looks right at this moment.
         Err(error) if error.is_hung() => true,
         Ok(returned) => differs(kernel, held.address, &returned.to),
         Err(_) => differs(kernel, held.address, before),

@@ -109,8 +109,10 @@ impl Assigner {
         consent: Consent,
     ) -> Result<Vec<Planned>, Refusal> {
         let host = host_view.host()?;
+        // By index, because the loop appends; the range was fixed before, so added companions are not searched for companions.
         for index in 0..planned.len() {
             let device = host.devices.get(&planned[index].address);
+            // Without a group there is no IOMMU, and `refuse_unconfined` decides.
             let Some(number) = device.and_then(|device| device.iommu_group) else {
                 continue;
             };
@@ -163,6 +165,7 @@ impl Assigner {
         let now = self.kernel.driver(device.address).map_err(unreadable)?;
         let occupancy = self.kernel.occupancy(device.address).map_err(unreadable)?;
         let recipe = host_view.rules.recipes.for_device(device);
+        // The variant driver binds without these firmware properties, too, and then works as plain vfio-pci (nvgrace-gpu, main.c).
         let unnamed = (!self.kernel.names_memory(driver)).then(|| memory::unnamed(driver));
         let others = decide(&Subject {
             device,
@@ -180,6 +183,7 @@ impl Assigner {
 fn decide(subject: &Subject<'_>) -> Vec<Refusal> {
     let occupancy = subject.occupancy;
     let held = holder::refuse(subject.device.address, &occupancy.holders);
+    // The order is that of the messages: a process that holds the device comes first, because its end may remove the rest.
     let mut all = vec![held.err()];
     // A device that keeps its driver is not unbound, so other users of that driver do not matter.
     if !subject.stays {
@@ -235,6 +239,7 @@ pub fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
 /// Refuses a device that no IOMMU confines, if VFIO would assign it anyway: its guest could reach all of the host's
 /// memory. Without that mode VFIO itself refuses it, and `doctor` reports why.
 fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
+    // VFIO also gives no-IOMMU devices a group, but only at their bind (drivers/vfio/group.c, vfio_noiommu_group_alloc).
     if !no_iommu || device.iommu_group.is_some() {
         return Ok(());
     }

@@ -29,6 +29,7 @@ impl Assigner {
         domain: &DomainRef,
         devices: &[Planned],
     ) -> Result<Vec<Held>, AssignError> {
+        // Before `claims` is locked, because that lock delays the starts of all guests.
         // A module may take long to load: only this domain waits for that.
         let drivers = self.resolve(devices)?;
         let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,6 +38,7 @@ impl Assigner {
             |asked: &mut BTreeSet<PciAddress>| devices.iter().any(|d| asked.contains(&d.address));
         let claims = self.asked.wait_while(claims, is_asked);
         let _claim = claims.unwrap_or_else(PoisonError::into_inner);
+        // `variantctl bind` without the agent is another process: only these file locks exclude it.
         let lock = |device: &Planned| self.lock(device.address);
         let _locks: Vec<DeviceLock> = devices.iter().map(lock).collect::<Result<_, _>>()?;
         let old = self.records.entry(&domain.uuid)?;
@@ -44,6 +46,7 @@ impl Assigner {
         let mut held = old.clone();
         for (device, driver) in devices.iter().zip(drivers) {
             let known = held.iter().position(|held| held.address == device.address);
+            // The old record has the state before the first bind; reading it again would find the variant driver.
             let old = known.map(|index| held.remove(index));
             held.push(self.hold(&domain.uuid, device.address, driver, old.as_ref())?);
         }
@@ -51,6 +54,7 @@ impl Assigner {
         if let Err(error) = self.records.set_entry(domain, &held) {
             // Nothing was bound: removes the records again, and retries if that fails.
             let _ = self.records.set_entry(domain, &old);
+            // Each device has a file of its own, so the failed write may have changed some of them, and the removal may fail, too.
             self.again.unfinished();
             return Err(error.into());
         }
@@ -83,6 +87,7 @@ impl Assigner {
         old: Option<&Held>,
     ) -> Result<Held, AssignError> {
         let holder = self.records.holder(device, Some(domain))?;
+        // The previous state is read once, at the first claim. A later read could find the state of an interrupted bind.
         let now = match old.and_then(|held| held.record.before.clone()) {
             Some(before) => before,
             None => Before::read(&*self.kernel, device)?,
@@ -120,6 +125,7 @@ impl Assigner {
             let record = Record {
                 owner: Owner::Domain,
                 target: registered.map_err(unreadable)?.unwrap_or(driver),
+                // Its driver before the guest is unknown, so a release leaves the device as it is.
                 before: None,
                 phase: Phase::Bound,
                 replaces: None,

@@ -93,12 +93,14 @@ impl Assigner {
         for manual in records.iter().filter_map(|record| record.manual.as_ref()) {
             all.insert(manual.device, self.recorded(manual));
         }
+        // After the records: work of this process is newer than its record.
         for (device, condition) in self.work().iter() {
             let device_state = all.entry(*device);
             let device_state = device_state.or_insert_with(|| DeviceState::new(*condition, None));
             device_state.condition = *condition;
             device_state.elsewhere = false;
         }
+        // Last, so that the guest's record wins: a manual record stays below it while a guest uses a manually bound device.
         for record in records {
             if let Some(of) = record.domain {
                 let device_state = DeviceState {

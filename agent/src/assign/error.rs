@@ -50,6 +50,7 @@ impl From<RebindError> for AssignError {
                 );
                 return Self::Refused(Refusal::new(Code::BindInUse, error.to_string(), hint));
             }
+            // The order matters: a driver that is still loading is also a `NoDriver`.
             _ if error.is_loading() => (Code::ModuleStuck, LOADING),
             RebindError::NoDriver { .. } => (
                 Code::BindFailed,

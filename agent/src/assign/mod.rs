@@ -110,6 +110,7 @@ impl Assigner {
             notes: Mutex::default(),
             services: Arc::new(Untouched),
             binding: RwLock::default(),
+            // libvirt also waits 10 s for QEMU to end after SIGTERM, before it sends SIGKILL (virProcessKillPainfullyDelay).
             qemu_timeout: Duration::from_secs(10),
             egm_timeout: Duration::from_secs(5),
             memory_timeout: check::WAIT,
@@ -129,6 +130,7 @@ impl Assigner {
     pub fn prepare(&self, definition: &Definition) -> Result<(), AssignError> {
         let host_view = self.context.look();
         let given = definition.domain();
+        // Before the check for recipes: a definition can name a device that another guest holds, though no recipe covers it now.
         self.not_taken(given)?;
         if host_view.interest(given).map_err(AssignError::Refused)? == Interest::None {
             return Ok(());
@@ -138,6 +140,7 @@ impl Assigner {
         if let Some(unmet) = plan.unmet {
             return Err(AssignError::Refused(unmet));
         }
+        // From here on the host is changed or waited for; what was decided so far costs only reads.
         answering(
             host_view.host().map_err(AssignError::Refused)?,
             &plan.devices,
@@ -146,6 +149,7 @@ impl Assigner {
         self.resolve(&plan.devices)?;
         let planned = plan.devices.iter().map(|one| (one.address, &one.driver));
         self.wait_until_stable(planned, &host_view.rules.config.stop_services)?;
+        // Under the domain's lock: a second start, a release or a recovery of this domain must not run between claim and record.
         let bind = || {
             self.restore_incomplete(&domain.uuid)?;
             let given: Vec<PciAddress> = given.sources().collect();
@@ -214,9 +218,11 @@ impl Assigner {
         let held = self.claim(domain, devices).inspect_err(|_| {
             self.left_over(&domain.uuid);
         })?;
+        // An entry can have devices of an earlier start that could not be released. They stay in it, and are not bound here.
         let planned = |held: &Held| devices.iter().any(|d| d.address == held.address);
         let (now, others): (Vec<_>, Vec<_>) = held.into_iter().partition(planned);
         if let Err(failed_bind) = bind::bind(&*self.kernel, &now) {
+            // `bind` has restored the devices already; what it could not restore stays in the entry for the retry.
             let error = error::failed_bind(failed_bind.error, &failed_bind.left);
             return Err(self.journal_failed_bind(domain, others, failed_bind.left, error));
         }
@@ -262,6 +268,7 @@ impl Assigner {
     /// The kernel closes a killed QEMU's files after libvirt has reaped it.
     fn wait_for_qemu(&self, devices: &[Held]) {
         let until = Instant::now() + self.qemu_timeout;
+        // A device without a previous state was adopted in a running guest. It keeps its driver, so nothing waits for its files.
         let returned = |held: &&Held| held.record.before.is_some();
         while devices
             .iter()
@@ -279,6 +286,7 @@ impl Assigner {
     fn is_free(&self, held: &Held) -> bool {
         match self.kernel.vfio_users(held.address) {
             Ok(users) => users.is_empty(),
+            // ENODEV: unplugged, so no process can hold it. After any other error the holders are unknown.
             Err(errno) => errno == Errno::ENODEV,
         }
     }

@@ -29,6 +29,7 @@ impl Assigner {
         if is_named(rules, driver) || self.has_had(device, driver)? {
             return Ok(());
         }
+        // modules.alias is data of the installed kernel, so a caller cannot add a driver to it.
         match self.kernel.lists(device, driver) {
             Ok(true) => Ok(()),
             Ok(false) => Err(error::driver_refused(device, driver)),
@@ -56,5 +57,6 @@ fn is_named(rules: &Rules, driver: &DriverName) -> bool {
 
 /// The name of the driver's module.
 fn module(driver: &DriverName) -> String {
+    // kbuild makes module names with underscores (scripts/Makefile.lib); driver names such as vfio-pci keep their hyphen.
     driver.as_str().replace('-', "_")
 }

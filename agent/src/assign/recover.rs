@@ -18,6 +18,7 @@ impl Assigner {
         self.locks.with(&domain.uuid, || {
             self.note_event(&domain.uuid);
             let devices = self.covered(running)?;
+            // An existing entry knows the previous drivers, and an adopted one would replace them by "unknown".
             if devices.is_empty() || self.records.entry(&domain.uuid)?.is_some() {
                 return Ok(());
             }
@@ -36,6 +37,7 @@ impl Assigner {
                 self.resume_one(&domain, &entry);
             }
         }
+        // The unreadable record may belong to a device that must be released, so the retry reads it again.
         if survey.unread.is_some() {
             self.again.unfinished();
         }
@@ -45,6 +47,7 @@ impl Assigner {
     /// A start may come before [`resume`](Self::resume). It then restores interrupted changes first: a write of the
     /// earlier agent may still be in progress, and the driver link is unreliable meanwhile.
     pub(super) fn restore_incomplete(&self, domain: &DomainUuid) -> Result<(), AssignError> {
+        // A domain that is not an orphan has no interrupted change: its own calls run under the same lock.
         if !self.note_event(domain) {
             return Ok(());
         }
@@ -108,9 +111,11 @@ impl Assigner {
         if matches!(self.records.entry(domain), Ok(None)) {
             return Ok(());
         }
+        // Inserted before libvirt is asked: a start in the meantime removes it, and then nothing is released below.
         let was_heard = self.orphans().insert(domain);
         let active = is_active();
         if !matches!(active, Ok(false)) {
+            // This call inserted it, so this call removes it. An orphan of an earlier agent stays one until its own event.
             if was_heard {
                 self.note_event(domain);
             }

@@ -31,6 +31,7 @@ pub(super) fn goal(
         return Ok(None);
     };
     match policy {
+        // Keep only what is on the target. A device on another driver was changed outside of variantd, and is restored.
         Release::Keep
             if by_policy
                 && Before::read(kernel, held.address)?.driver.as_ref()
@@ -62,6 +63,7 @@ fn policys(
         );
     }
     Ok(found.map(|driver| Before {
+        // Without the override, VFIO drivers match nothing: their table is override-only (`PCI_ID_F_VFIO_DRIVER_OVERRIDE`).
         driver_override: Some(driver.to_string()),
         driver: Some(driver),
     }))
@@ -106,6 +108,7 @@ impl Assigner {
         let begun: Vec<Begun> = due.iter().map(|held| Begun::by(event, held)).collect();
         self.intend(&domain, &begun, &others);
         let policy = &self.context.rules().config.release;
+        // A device that fails does not stop the others: each one that is released can start another guest.
         let results = bind::release_devices(&*self.kernel, &begun, policy, on_refusal);
         let (mut left, mut failed, mut notes) = (others, None, Vec::new());
         for (begun, result) in begun.iter().zip(results) {
@@ -139,6 +142,7 @@ impl Assigner {
         let group = |address: &PciAddress| host.devices.get(address)?.iommu_group;
         let stays = |held: &Held| {
             let own = group(&held.address);
+            // Devices without a group compare equal as `None`, and share nothing.
             let near = |one: &PciAddress| own.is_some() && group(one) == own;
             given.contains(&held.address) || given.iter().any(near)
         };

@@ -62,6 +62,7 @@ pub(super) fn bring_back(
             (Outcome::AlreadySo, goal.clone(), None)
         }
         Err(error) if is_final(&error, way.on_refusal) => {
+            // An override that names a missing driver would keep every other driver away (pci_match_device: set and different, no match).
             let bare = goal.without_driver();
             let outcome = to(&bare)?;
             let note = error::left_without_driver(device, goal.driver.as_ref(), &error);

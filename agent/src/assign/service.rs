@@ -58,6 +58,7 @@ impl Assigner {
 
     /// Starts every service again whose devices are free. If a bind is in progress, its end does that.
     pub(super) fn start_services(&self) {
+        // Does not block: a bind holds the lock for up to minutes, and `undisturbed` calls this again at its end.
         let Ok(_turn) = self.binding.try_write() else {
             return;
         };
@@ -89,6 +90,7 @@ impl Assigner {
         device: PciAddress,
         allowed: &[ServiceName],
     ) -> Result<(), AssignError> {
+        // systemd also stops the units that require this one, so each of them must be allowed.
         let with_it = self.services.dependents(service);
         let with_it = with_it.map_err(|error| not_stopped(device, service, &error))?;
         let find = |unit: &String| allowed.iter().find(|name| name.as_str() == unit);
@@ -100,9 +102,11 @@ impl Assigner {
             })?);
         }
         all.push(service);
+        // Recorded before the first stop: an agent that is killed in between starts them all again, and a running one is a no-op.
         for name in &all {
             self.records.add_unit(name, device)?;
         }
+        // Dependents first, one call each: so the error names the unit that does not end.
         for name in all {
             let stopped = self.services.stop(name);
             stopped.map_err(|error| not_stopped(device, name, &error))?;
@@ -113,6 +117,7 @@ impl Assigner {
     fn start_service(&self, unit: &StoppedUnit) {
         let service = &unit.service;
         match self.services.start(service) {
+            // A unit that was uninstalled meanwhile can never start, and its record would be retried forever.
             Ok(()) | Err(ServiceError::Gone(_)) => {
                 if let Err(error) = self.records.remove_unit(unit) {
                     warn!("{error}");
@@ -142,6 +147,7 @@ impl Assigner {
     fn is_taken(&self, device: PciAddress) -> bool {
         let manual = self.records.manual(device);
         let by_guest = self.records.holder(device, None);
+        // An unreadable record counts as taken: a service that opens an assigned GPU disturbs a guest, one that waits only waits.
         !matches!(by_guest, Ok(None)) || !matches!(manual, Ok(None))
     }
 }

@@ -9,6 +9,7 @@ pub(crate) fn next(record: Option<&Record>, event: &Event) -> Step {
     match (event, record) {
         (Event::Claim(claim), _) => claimed(record, claim, &[Action::Bind]),
         (Event::Appeared(claim), None) => claimed(None, claim, &[]),
+        // Late results of a record that has ended, for example of a device that was unplugged during its release.
         (_, None) => Step::new(None, []),
         (Event::Bound, Some(record)) => Step::new(Some(record.at(Phase::Bound)), []),
         (Event::NotBound { lasting }, Some(record)) => not_bound(record, *lasting),
@@ -35,6 +36,7 @@ fn claimed(record: Option<&Record>, claim: &Claim, actions: &[Action]) -> Step {
     }
     // The previous state and the owner of an earlier claim still count.
     let before = record.and_then(|record| record.before.clone());
+    // A domain's bind is undone to `before`. Only an administrator's second bind is undone to the driver of the first.
     let replaces = record.filter(|record| record.owner != Owner::Domain);
     let record = Record {
         owner: record.map_or(claim.owner, |record| record.owner),
@@ -73,6 +75,7 @@ fn cancelled(record: &Record) -> Step {
 }
 
 fn released(record: &Record) -> Step {
+    // Adopted in a running guest: its earlier driver is unknown, so there is nothing to restore.
     if record.before.is_none() {
         return Step::new(None, []);
     }

@@ -291,6 +291,7 @@ impl Records {
         // Also after an error: the file may have changed before it.
         self.notifier.notify();
         match done {
+            // An administrator, or systemd-tmpfiles, has removed it already.
             Err(why) if is_over && why.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done.map_err(|why| failed(action, &path, why)),
         }
@@ -373,6 +374,7 @@ fn list(storage: &dyn Storage, directory: &Path) -> Result<Vec<PathBuf>, RecordE
 
 fn files(storage: &dyn Storage, directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = storage.list(directory)?;
+    // Leaves out the temporary files of a write that a crash has interrupted, and the damaged files that were set aside.
     paths.retain(|path| path.extension().is_some_and(|end| end == "json"));
     Ok(paths)
 }

@@ -79,6 +79,7 @@ impl Services for Systemd {
             let manager = ManagerProxy::new(&bus).await?;
             manager.stop_unit(unit.as_str(), "replace").await?;
             let proxy = look_at(&bus, unit.as_str()).await?;
+            // Polled, because `JobRemoved` reaches only clients that called `Subscribe`, and it can come before the reply to `StopUnit`.
             while runs(&proxy.active_state().await?) {
                 tokio::time::sleep(LOOK).await;
             }
@@ -106,6 +107,7 @@ impl Services for Systemd {
 /// # Errors
 /// It does not exist, has failed, or still runs.
 pub(crate) fn run(unit: &str, limit: Duration) -> Result<(), ServiceError> {
+    // Ends before `within` does, so that the caller learns that the unit still runs, not that systemd did not answer.
     let end = Instant::now() + limit.saturating_sub(2 * LOOK);
     let state = within(limit, Action::Start, unit, async {
         let bus = Connection::system().await?;
@@ -143,6 +145,7 @@ async fn look_at(bus: &Connection, unit: &str) -> zbus::Result<UnitProxy<'static
 
 /// A `deactivating` unit still runs; a `failed` one does not.
 fn runs(state: &str) -> bool {
+    // A `failed` unit has no process left, but systemd keeps that state until the next start or `reset-failed`.
     !matches!(state, "inactive" | "failed")
 }
 

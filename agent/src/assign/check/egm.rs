@@ -26,6 +26,7 @@ impl Assigner {
         loop {
             // The host is read again for each comparison.
             let result = self.context.look().verify_bound(definition);
+            // Only a missing region can still appear. The size and the node of a region that exists do not change.
             let is_late = |code: Code| code == Code::EgmLeftOut && Instant::now() < until;
             match result {
                 Err(refusal) if is_late(refusal.code) => thread::sleep(PAUSE),

@@ -74,6 +74,7 @@ impl<'a> Member<'a> {
     }
 
     fn on(device: &'a Device, driver: DriverName) -> Option<Self> {
+        // 0600 host bridge, 0604 PCI bridge: `pcieport` has `driver_managed_dma`, and a host bridge usually has no driver.
         if matches!(device.class >> 8, 0x0600 | 0x0604) {
             return None;
         }
@@ -120,6 +121,7 @@ pub(super) fn companions(
     if consent != Consent::Given {
         return Err(refusal(leader.address, group, members, consent));
     }
+    // Taking the disk of the root file system, or the network that the administrator uses, ends the host's service.
     if let Some((member, what)) = members.iter().find_map(|one| Some((one, one.vital()?))) {
         return Err(vital(leader, group, member, what));
     }

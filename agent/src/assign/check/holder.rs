@@ -84,6 +84,7 @@ pub(super) fn refuse_hidden(holders: &Holders) -> Result<(), Refusal> {
 fn way_out(device: PciAddress, holder: &Holder) -> Hint {
     let command = holder.command.as_str();
     let known = SERVICES.iter().find(|(name, _)| *name == command);
+    // The cgroup comes first: a distribution or an administrator may run the program in a unit of another name.
     let unit = holder.unit.as_deref().or(known.map(|(_, unit)| *unit));
     if let Some(guest) = unit.and_then(guest) {
         return Hint::with("shut it down: {}", line(["virsh", "shutdown", &guest]));
@@ -131,6 +132,7 @@ pub fn guest_of(holder: &Holder) -> Option<String> {
 /// The guest of a scope, by libvirt's `machine-qemu\x2dID\x2dNAME.scope`.
 fn guest(unit: &str) -> Option<String> {
     let scope = unescaped(unit.strip_suffix(".scope")?);
+    // `ID-NAME`: the id has only digits, so the first hyphen ends it; a name can have hyphens itself.
     let (_, name) = scope.strip_prefix(GUEST)?.split_once('-')?;
     (!name.is_empty()).then(|| name.to_owned())
 }
@@ -143,6 +145,7 @@ fn unescaped(text: &str) -> String {
         let number = part
             .get(..2)
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        // The text goes into a message and a command line: any other byte stays escaped.
         match number.filter(u8::is_ascii_graphic) {
             Some(byte) => {
                 plain.push(char::from(byte));

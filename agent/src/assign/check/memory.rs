@@ -25,6 +25,7 @@ impl Assigner {
         if self.context.rules().config.verify != Verify::Regions {
             return Ok(());
         }
+        // Opening resets the device (vfio_pci_core_enable), so devices without such regions are not opened.
         let variants: Vec<Held> = bound
             .iter()
             .filter(|held| is_variant(held))

@@ -46,6 +46,7 @@ impl Budget {
         if self.left.is_zero() {
             return false;
         }
+        // Measured, because `thread::sleep` may sleep longer than asked for.
         let begun = Instant::now();
         thread::sleep(PAUSE.min(self.left));
         self.left = self.left.saturating_sub(begun.elapsed());
@@ -96,6 +97,7 @@ impl Assigner {
                 report(device, what, 0.1, budget);
             }
             if !budget.pause() {
+                // Memory that never came is no obstacle: nothing has to be removed from the host.
                 return occupancy.onlined.as_ref().map_or(Ok(()), |memory| {
                     Err(unstable(memory, budget.limit.as_secs()))
                 });
@@ -121,6 +123,7 @@ impl Assigner {
         }
         while let Ok(occupancy) = self.kernel.occupancy(device) {
             let holders = &occupancy.holders;
+            // With hidden processes a wait could be in vain, and `inspect` refuses that at once.
             let (Some(memory), 0) = (&occupancy.onlined, holders.hidden) else {
                 break;
             };

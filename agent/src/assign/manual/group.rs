@@ -148,6 +148,7 @@ impl Assigner {
         }
         let answer = self.release_manually(device)?;
         let companions = self.records.along(device)?.into_iter();
+        // After the device: a companion on its host driver would make the group not viable while the device is still on VFIO.
         let released = companions.map(|record| self.release_manually(record.device));
         // Each device is tried, regardless of failures of the others.
         let released: Vec<_> = released.collect();
@@ -167,6 +168,7 @@ impl Assigner {
             return Ok(leader.is_unsettled());
         }
         let driver = match self.kernel.driver(leader) {
+            // An unplugged leader cannot use its companions any more.
             Err(Errno::ENODEV) => None,
             Err(errno) => {
                 let device = leader;
@@ -192,6 +194,7 @@ impl Assigner {
             Consent::printed(bind_options.allow_group || host_view.rules.config.allow_group);
         let planned = vec![leader(device, driver)];
         let whole = self.whole(&host_view, &[device], planned, consent);
+        // `whole` has the device itself at index 0; see `split_off` below.
         let mut whole = whole.map_err(AssignError::Refused)?;
         if consent == Consent::Given {
             let beside = self

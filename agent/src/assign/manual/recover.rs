@@ -40,6 +40,7 @@ impl Assigner {
             self.again.unfinished();
             Vec::new()
         });
+        // A record that cannot be read is included, so that its error is reported for that device.
         let is_manual = |one: &PciAddress| !matches!(self.records.manual(*one), Ok(None));
         let left = left.into_iter().filter(asked).filter(is_manual);
         let recovered = left.filter_map(|device| {
@@ -124,6 +125,7 @@ impl Assigner {
             let entry = self.records.entry(&domain.uuid).ok().flatten();
             entry.map_or(Vec::new(), |entry| entry.devices)
         };
+        // Read again under the lock: the survey was made before it, and a release may have ended meanwhile.
         let asked: Vec<Held> = devices().into_iter().filter(|held| due(held)).collect();
         if asked.is_empty() {
             return Vec::new();
