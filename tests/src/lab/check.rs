@@ -136,6 +136,8 @@ struct Outcome {
     status: i32,
     output: String,
     time: Duration,
+    /// Of the lab's processes and this one.
+    processor_time: Duration,
 }
 
 impl Outcome {
@@ -144,8 +146,9 @@ impl Outcome {
         let word = if self.status == 0 { "ok" } else { "FAILED" };
         writeln!(
             out,
-            "{word:6}  {scenario}  {:.1} s",
-            self.time.as_secs_f32()
+            "{word:6}  {scenario}  {:.1} s  CPU {:.1} s",
+            self.time.as_secs_f32(),
+            self.processor_time.as_secs_f32()
         )?;
         let failed = self.status != 0;
         let shown = |line: &&str| failed || line.starts_with(RESULT);
@@ -174,6 +177,7 @@ impl Outcome {
 
 fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
     let began = Instant::now();
+    let time_before = lab.state().processor_time();
     let step = Step::begin(format!("scenario '{scenario}'"));
     let text = fs::read_to_string(folder().join(format!("{scenario}.sh"))).unwrap_or_default();
     let deadline = own_deadline(&text).unwrap_or(deadline);
@@ -193,6 +197,7 @@ fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
         status,
         output,
         time: began.elapsed(),
+        processor_time: lab.state().processor_time().saturating_sub(time_before),
     })
 }
 
@@ -316,6 +321,7 @@ mod tests {
                 status,
                 output,
                 time,
+                processor_time: time,
             }
             .failure()
         };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 /// Time for a process to exit after each signal.
@@ -73,9 +74,20 @@ impl Process {
         bail!("process {} does not end", self.pid)
     }
 
-    /// Waits for its end.
+    /// Waits for its end. The time of a child counts as this process's own afterwards (`cutime` in proc(5)).
     pub fn ends_within(&self, timeouts: Duration) -> bool {
-        wait_until(timeouts, || !self.is_alive())
+        let has_ended = wait_until(timeouts, || !self.is_alive());
+        if has_ended {
+            // fails for a process that another one started
+            let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+        }
+        has_ended
+    }
+
+    /// Processor time of it and of its children that it waited for; zero once it has ended.
+    pub fn processor_time(&self) -> Duration {
+        let alive = stat(self.pid).filter(|_| self.is_alive());
+        alive.map_or(Duration::ZERO, |fields| processor_time(&fields))
     }
 }
 
@@ -107,14 +119,27 @@ pub fn wait_until(timeouts: Duration, mut is_so: impl FnMut() -> bool) -> bool {
 
 /// Field 22 of `/proc/PID/stat`, in clock ticks since boot; none for a process that has ended.
 fn start_time(pid: i32) -> Option<u64> {
+    let fields = stat(pid)?;
+    let has_ended = matches!(fields.first()?.as_str(), "Z" | "X");
+    (!has_ended).then(|| fields.get(22 - FIRST_FIELD)?.parse().ok())?
+}
+
+/// Fields 14 to 17 of `/proc/PID/stat`: `utime`, `stime`, `cutime` and `cstime`, in clock ticks.
+fn processor_time(fields: &[String]) -> Duration {
+    let times = fields.iter().skip(14 - FIRST_FIELD).take(4);
+    let ticks: u64 = times.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Number of the first field that `stat` returns: the process's state.
+const FIRST_FIELD: usize = 3;
+
+/// The fields of `/proc/PID/stat` after the process's name.
+fn stat(pid: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // the name is in parentheses and may contain any character
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -132,8 +157,8 @@ mod tests {
             .expect("writable");
         assert_eq!(recorded_in(folder.path()), [process]);
         process.stop().expect("it ends");
-        child.wait().expect("it ended");
         assert!(!process.is_alive());
+        assert!(child.wait().is_err(), "it was waited for");
     }
 
     #[test]
@@ -145,6 +170,41 @@ mod tests {
         };
         assert!(!other.is_alive());
         other.stop().expect("nothing to do");
+    }
+
+    #[test]
+    fn the_time_of_a_process_is_its_own_and_that_of_its_children() {
+        // a fixed amount of work, because on a busy machine little is done in a fixed time
+        let busy = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done";
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("({busy}); echo; read line")])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("sh runs");
+        let process = Process::find(child.id()).expect("it runs");
+        let mut line = [0];
+        let mut printed = child.stdout.take().expect("a pipe");
+        std::io::Read::read_exact(&mut printed, &mut line).expect("it is idle now");
+        assert!(
+            process.processor_time() >= Duration::from_millis(20),
+            "{:?}",
+            process.processor_time()
+        );
+        let before = Process::find(std::process::id())
+            .expect("this test runs")
+            .processor_time();
+        drop(child.stdin.take());
+        assert!(process.ends_within(TIMEOUT));
+        assert!(child.wait().is_err(), "it was waited for");
+        assert_eq!(process.processor_time(), Duration::ZERO);
+        let after = Process::find(std::process::id())
+            .expect("this test runs")
+            .processor_time();
+        assert!(
+            after - before >= Duration::from_millis(20),
+            "{before:?} {after:?}"
+        );
     }
 
     #[test]

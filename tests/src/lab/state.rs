@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
@@ -83,6 +84,13 @@ impl State {
     pub fn kind(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path("kind")).unwrap_or_default();
         text.split('-').map(str::to_owned).collect()
+    }
+
+    /// Processor time until now of the lab's processes, and of this process with its children.
+    pub fn processor_time(&self) -> Duration {
+        let own = Process::find(std::process::id()).ok();
+        let all = process::recorded_in(&self.folder).into_iter().chain(own);
+        all.map(|process| process.processor_time()).sum()
     }
 
     /// Whether the lab has been started completely.
