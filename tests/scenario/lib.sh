@@ -127,6 +127,15 @@ libvirt_answered() {
     answered=$((answered + $(wc -l <$watched)))
 }
 
+# with_packages COMMAND...: runs it with the packages of the scenario's head (`# packages: NAME...`) below /usr
+with_packages() {
+    [ -e /dev/disk/by-label/packages ] || fail "the lab was started without these packages: run 'tests/lab down' first"
+    unshare --mount sh -ec '
+        mount -t ext4 -o ro /dev/disk/by-label/packages /mnt
+        mount -t overlay -o ro,lowerdir=/mnt/usr:/usr overlay /usr
+        exec "$@"' with_packages "$@"
+}
+
 inactive() { virsh dumpxml --inactive "$1"; }
 
 remove_guests() {

@@ -150,6 +150,9 @@ enum Verb {
         /// An existing folder that several runs share: a scenario runs in the one that takes it first
         #[arg(long, value_name = "FOLDER")]
         share: Option<PathBuf>,
+        /// A variable for the scenarios, for example --set ROUNDS=100; may be repeated
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<check::Setting>,
         /// Only these scenarios; a name that matches none selects those that contain it
         names: Vec<String>,
     },
@@ -224,6 +227,7 @@ impl Options {
             atomics: self.atomics.clone(),
             gpu_arguments: self.gpu_argument.clone(),
             kernel_arguments: self.kernel_argument.clone(),
+            packages: Vec::new(),
             accelerator: match self.accelerator {
                 Choice::Auto => None,
                 Choice::Tcg => Some(Accelerator::Tcg),
@@ -295,10 +299,15 @@ fn act(arguments: &Arguments) -> Result<u8> {
             no_package,
             timeout,
             share,
+            set,
             names,
         } => {
+            let settings = Settings {
+                packages: check::packages(names)?,
+                ..options.settings()
+            };
             let ready = || -> Result<Lab> {
-                let (lab, _) = Lab::up(name, &options.settings())?;
+                let (lab, _) = Lab::up(name, &settings)?;
                 if !no_package {
                     package::install(&lab)?;
                 }
@@ -308,6 +317,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             let deadline = Duration::from_secs(*timeout);
             let choice = check::Choice {
                 names,
+                settings: set,
                 shared: share.as_deref(),
             };
             let passed = check::run(ready()?, &choice, deadline, restart)?;

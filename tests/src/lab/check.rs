@@ -1,10 +1,13 @@
 //! Runs the project's scenarios in the emulated host.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -35,8 +38,44 @@ pub fn folder() -> PathBuf {
 pub struct Choice<'a> {
     /// Names as `tests/lab check` takes them; all scenarios when empty.
     pub names: &'a [String],
+    /// Variables for the scenarios.
+    pub settings: &'a [Setting],
     /// An existing folder that several runs share: each scenario runs in the one that creates its file there first.
     pub shared: Option<&'a Path>,
+}
+
+/// A variable for the scenarios, such as `ROUNDS=100`.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("'{text}' is not NAME=VALUE, for example ROUNDS=100"))?;
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !is_name || name == "PART" || value.contains(['\'', '\n']) {
+            return Err(format!(
+                "'{text}' cannot be a variable: use letters, digits and '_', not PART, and no quote in the value"
+            ));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "export {}='{}'", self.name, self.value)
+    }
 }
 
 impl Choice<'_> {
@@ -74,7 +113,7 @@ pub fn run(
             continue;
         }
         ran += 1;
-        let mut outcome = run_one(&lab, scenario, deadline)?;
+        let mut outcome = run_one(&lab, scenario, choice.settings, deadline)?;
         if outcome.status != 0 && !lab.answers() {
             say_where(lab.keep_registers());
             say(&format!(
@@ -82,7 +121,7 @@ pub fn run(
             ));
             lab = restart()?;
             push(&lab)?;
-            outcome = run_one(&lab, scenario, deadline)?;
+            outcome = run_one(&lab, scenario, choice.settings, deadline)?;
         }
         outcome.print(scenario)?;
         failures.extend(outcome.failure().map(|why| format!("{scenario}: {why}")));
@@ -92,6 +131,28 @@ pub fn run(
         println!("  {failure}");
     }
     Ok(failures.is_empty())
+}
+
+/// The Debian packages that these scenarios need in addition (`# packages: NAME...` in their heads); without names none, as such
+/// scenarios run only by name.
+pub fn packages(names: &[String]) -> Result<Vec<String>> {
+    packages_of(&folder(), names)
+}
+
+fn packages_of(folder: &Path, names: &[String]) -> Result<Vec<String>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let heads: Vec<String> = named(folder, names)?
+        .iter()
+        .map(|name| text(folder, name))
+        .collect();
+    let listed = heads.iter().flat_map(|text| {
+        text.lines()
+            .filter_map(|line| line.strip_prefix("# packages: "))
+    });
+    let unique: BTreeSet<&str> = listed.flat_map(str::split_whitespace).collect();
+    Ok(unique.into_iter().map(str::to_owned).collect())
 }
 
 /// Copies the scenarios into the emulated host.
@@ -175,16 +236,16 @@ impl Outcome {
     }
 }
 
-fn run_one(lab: &Lab, scenario: &str, deadline: Duration) -> Result<Outcome> {
+fn run_one(lab: &Lab, scenario: &str, settings: &[Setting], deadline: Duration) -> Result<Outcome> {
     let began = Instant::now();
     let time_before = lab.state().processor_time();
     let step = Step::begin(format!("scenario '{scenario}'"));
-    let text = fs::read_to_string(folder().join(format!("{scenario}.sh"))).unwrap_or_default();
+    let text = text(&folder(), scenario);
     let deadline = own_deadline(&text).unwrap_or(deadline);
     let (mut status, mut output) = (0, String::new());
     for part in 1..=parts(&text) {
         // a host that hangs before it accepts the job counts as a failed scenario, too
-        let run = run_part(lab, scenario, part, deadline);
+        let run = run_part(lab, scenario, part, settings, deadline);
         let (ended, printed) = run.unwrap_or_else(|error| (1, format!("{error:#}\n")));
         output.push_str(&printed);
         status = ended;
@@ -207,12 +268,19 @@ fn parts(text: &str) -> usize {
 }
 
 /// Runs the part with this number, after a reboot unless it is the first. Line numbers in each part are those of the file.
-fn run_part(lab: &Lab, scenario: &str, part: usize, deadline: Duration) -> Result<(i32, String)> {
+fn run_part(
+    lab: &Lab,
+    scenario: &str,
+    part: usize,
+    settings: &[Setting],
+    deadline: Duration,
+) -> Result<(i32, String)> {
     if part > 1 {
         lab.reboot()?;
     }
+    let settings: String = settings.iter().map(Setting::to_string).collect();
     let script = format!(
-        "export PART={part}\ncd {INSIDE}\n\
+        "export PART={part}\n{settings}cd {INSIDE}\n\
          awk -v wanted=$PART '/^{REBOOT}$/ {{ part++ }} {{ print part + 1 == wanted ? $0 : \"\" }}' {scenario}.sh >part.sh\n\
          exec bash -eu -c '[ ! -e {LIBRARY} ] || . ./{LIBRARY}; . ./part.sh'"
     );
@@ -231,10 +299,7 @@ fn own_deadline(text: &str) -> Option<Duration> {
 
 /// Sorts the longest first, so that runs that share them end at about the same time.
 fn sort_by_deadline(folder: &Path, scenarios: &mut [String]) {
-    let deadline = |scenario: &String| {
-        let text = fs::read_to_string(folder.join(format!("{scenario}.sh"))).unwrap_or_default();
-        own_deadline(&text).unwrap_or_default()
-    };
+    let deadline = |scenario: &String| own_deadline(&text(folder, scenario)).unwrap_or_default();
     scenarios.sort_by_cached_key(|scenario| Reverse(deadline(scenario)));
 }
 
@@ -253,9 +318,25 @@ fn fits(text: &str, kind: &[String]) -> bool {
         .all(|word| kind.iter().any(|one| one == word))
 }
 
-/// Names of the scenarios in the folder that fit this kind of lab, in lexical order, without `.sh`. A name that matches no
-/// scenario selects those that contain it.
+/// Names of the scenarios in the folder that fit this kind of lab, in lexical order, without `.sh`.
 fn chosen(folder: &Path, names: &[String], kind: &[String]) -> Result<Vec<String>> {
+    let mut all = named(folder, names)?;
+    all.retain(|name| {
+        let text = text(folder, name);
+        fits(&text, kind) && (!names.is_empty() || !is_by_name(&text))
+    });
+    if all.is_empty() {
+        bail!(
+            "no scenario in '{}' has such a name and runs in a lab of kind '{}'",
+            folder.display(),
+            kind.join(" ")
+        );
+    }
+    Ok(all)
+}
+
+/// The scenarios with these names in lexical order, or all. A name that matches no scenario selects those that contain it.
+fn named(folder: &Path, names: &[String]) -> Result<Vec<String>> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list '{}'", folder.display()))?;
     let mut all: Vec<String> = entries
@@ -279,18 +360,12 @@ fn chosen(folder: &Path, names: &[String], kind: &[String]) -> Result<Vec<String
         })
     };
     all.retain(|name| names.is_empty() || is_chosen(name));
-    all.retain(|name| {
-        let text = fs::read_to_string(folder.join(format!("{name}.sh"))).unwrap_or_default();
-        fits(&text, kind) && (!names.is_empty() || !is_by_name(&text))
-    });
-    if all.is_empty() {
-        bail!(
-            "no scenario in '{}' has such a name and runs in a lab of kind '{}'",
-            folder.display(),
-            kind.join(" ")
-        );
-    }
     Ok(all)
+}
+
+/// The text of a scenario; empty if it cannot be read.
+fn text(folder: &Path, scenario: &str) -> String {
+    fs::read_to_string(folder.join(format!("{scenario}.sh"))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -338,7 +413,11 @@ mod tests {
     #[test]
     fn runs_that_share_a_folder_take_each_scenario_once() {
         let folder = folder_with(&[]);
-        let choice = |shared| Choice { names: &[], shared };
+        let choice = |shared| Choice {
+            names: &[],
+            settings: &[],
+            shared,
+        };
         let (one, other) = (choice(Some(folder.path())), choice(Some(folder.path())));
         assert!(one.take("start").expect("writable"));
         assert!(!other.take("start").expect("writable"));
@@ -393,6 +472,41 @@ mod tests {
             (all, named),
             (vec!["start".to_owned()], vec!["managed".to_owned()])
         );
+    }
+
+    #[test]
+    fn packages_are_those_of_the_named_scenarios() {
+        let folder = folder_with(&["start.sh"]);
+        fs::write(
+            folder.path().join("nova.sh"),
+            "# packages: b a\n# packages: b\ntrue\n",
+        )
+        .expect("writable");
+        let packages = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            packages_of(folder.path(), &names).expect("readable")
+        };
+        assert_eq!(packages(&["nova", "start"]), ["a", "b"]);
+        assert!(packages(&["start"]).is_empty() && packages(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_setting_is_a_variable_of_the_shell() {
+        let parsed = |text: &str| {
+            text.parse::<Setting>()
+                .map(|setting| setting.to_string())
+                .ok()
+        };
+        assert_eq!(
+            parsed("ROUNDS=100").as_deref(),
+            Some("export ROUNDS='100'\n")
+        );
+        assert_eq!(parsed("A_1=x y").as_deref(), Some("export A_1='x y'\n"));
+        for text in [
+            "ROUNDS", "=1", "1A=1", "a-b=1", "A=it's", "A=1\n2", "PART=2",
+        ] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -231,6 +231,18 @@ pub fn kernel(root: &Path) -> Result<String> {
     }
 }
 
+/// Refuses a text that is not a name of a Debian package (Debian Policy 5.6.1).
+pub fn check_names(packages: &[String]) -> Result<()> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    let is_name = |name: &&String| {
+        name.len() > 1 && !name.starts_with(['+', '-', '.']) && name.chars().all(is_part)
+    };
+    match packages.iter().find(|name| !is_name(name)) {
+        Some(name) => bail!("'{name}' is not the name of a Debian package"),
+        None => Ok(()),
+    }
+}
+
 /// The archive of the packages: from the environment, else from apt's sources for Debian.
 fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var("VARIANTD_LAB_MIRROR") {
@@ -377,6 +389,13 @@ fn date_of(release: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_is_not_a_package() {
+        let check = |name: &str| check_names(&[name.to_owned()]).is_ok();
+        assert!(check("python3-nova") && check("libstdc++6"));
+        assert!(!check("-oDebug=1") && !check("a b") && !check(""));
+    }
 
     #[test]
     fn the_date_of_a_release_is_its_date_line() {

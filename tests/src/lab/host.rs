@@ -16,6 +16,7 @@ use super::driver;
 use super::foreign;
 use super::image::{self, Parts};
 use super::machine::{Accelerator, Boot, Machine, has_vfio_user, last_lines};
+use super::packages;
 use super::process::Process;
 use super::progress::{Step, say};
 use super::qmp::Monitor;
@@ -164,8 +165,14 @@ impl Lab {
         let cache = Cache::open()?;
         let (machine, image) = prepare(&cache, settings)?;
         let acpi = tables::build(&cache, &machine, &image, settings.sorted_srat)?;
+        let packages = packages_disk(&cache, settings)?;
         self.state.create()?;
-        self.note(&[&machine.tree.artefact, &image, &acpi])?;
+        let mut used: Vec<&Path> = vec![&machine.tree.artefact, &image, &acpi];
+        if let Some(disk) = &packages {
+            self.state.set_packages(disk)?;
+            used.push(disk);
+        }
+        self.note(&used)?;
         let gpus = machine.topology.gpus.len();
         self.state.set_kind(
             settings.architecture,
@@ -277,6 +284,15 @@ fn prepare(cache: &Cache, settings: &Settings) -> Result<(Machine, PathBuf)> {
         None => Accelerator::Tcg,
     };
     Ok((machine, image))
+}
+
+/// The disk with the packages of the settings, if there are any.
+fn packages_disk(cache: &Cache, settings: &Settings) -> Result<Option<PathBuf>> {
+    if settings.packages.is_empty() {
+        return Ok(None);
+    }
+    let (_, tree) = trees(cache, settings)?;
+    packages::build(cache, &tree, &settings.packages).map(Some)
 }
 
 /// The tree of QEMU, and the tree of the host.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::architecture::Architecture;
 use super::command;
 use super::debian::Tree;
+use super::packages;
 use super::process::{Process, wait_until};
 use super::state::State;
 use super::topology::{GpuSlot, Topology, words};
@@ -19,10 +20,10 @@ use super::topology::{GpuSlot, Topology, words};
 const KERNEL_ARGUMENTS: &str = "rw quiet mitigations=off nokaslr audit=0 selinux=0 apparmor=0 lsm=capability \
     random.trust_cpu=on cryptomgr.notests systemd.show_status=0 systemd.ssh_auto=no nowatchdog no_timer_check panic=-1";
 
-/// Enters the tree: read-only, with devices, and with the lab's folders at /lab/run and /lab/image.
+/// Enters the tree: read-only, with devices, and with the lab's folders at /lab/run, /lab/image and, for the disk of packages, /mnt.
 const ENTER: &str = r#"
-root=$1 run=$2 image=$3 mode=$4
-shift 4
+root=$1 run=$2 image=$3 mode=$4 packages=$5
+shift 5
 mount --bind "$root" "$root"
 mount -o "remount,bind,ro" "$root"
 mount --rbind /dev "$root/dev"
@@ -31,6 +32,7 @@ mount --bind /var/tmp "$root/var/tmp"
 mount --bind "$run" "$root/lab/run"
 mount --bind "$image" "$root/lab/image"
 mount -o "remount,bind,$mode" "$root/lab/image"
+[ -z "$packages" ] || mount --bind "$packages" "$root/mnt"
 exec setsid chroot "$root" "$@"
 "#;
 
@@ -123,14 +125,16 @@ impl Machine {
             self.serve(state, gpu)?;
         }
         let log = File::create(state.path("qemu.log")).context("cannot create the log of QEMU")?;
+        let packages = state.packages();
         let mut child = command::in_namespace(ENTER)
             .arg(self.tree.root())
             .arg(state.folder())
             .arg(&boot.image)
             .arg(if boot.keep { "rw" } else { "ro" })
+            .arg(packages.as_deref().unwrap_or(Path::new("")))
             .arg(self.topology.architecture.qemu())
             .args(self.hardware())
-            .args(self.software(boot))
+            .args(self.software(boot, packages.is_some()))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -151,7 +155,7 @@ impl Machine {
         Ok(process)
     }
 
-    fn software(&self, boot: &Boot) -> Vec<String> {
+    fn software(&self, boot: &Boot, has_packages: bool) -> Vec<String> {
         let architecture = self.topology.architecture;
         let initrd = match boot.acpi {
             Some(_) => "/lab/run/initrd.cpio".to_owned(),
@@ -174,8 +178,16 @@ impl Machine {
             let snapshot = if boot.keep { "off" } else { "on" };
             arguments.extend(words(&format!(
             "-drive file=/lab/image/disk.raw,if=none,id=disk,format=raw,snapshot={snapshot},cache=unsafe \
-             -device virtio-blk-pci,drive=disk,bus=pcie.0,addr=0x1d"
+             -device virtio-blk-pci,drive=disk,bus=pcie.0,addr=0x1d,multifunction=on"
         )));
+        }
+        if has_packages {
+            // behind the host's disk, which must stay the first one
+            arguments.extend(words(&format!(
+                "-drive file=/mnt/{},if=none,id=packages,format=raw,readonly=on \
+                 -device virtio-blk-pci,drive=packages,bus=pcie.0,addr=0x1d.1",
+                packages::DISK
+            )));
         }
         if boot.paused {
             arguments.push("-S".into());

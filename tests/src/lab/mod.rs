@@ -21,6 +21,7 @@ pub mod initrd;
 pub mod interrupt;
 pub mod machine;
 pub mod package;
+pub mod packages;
 pub mod process;
 pub mod progress;
 pub mod qmp;

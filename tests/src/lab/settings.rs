@@ -35,6 +35,8 @@ pub struct Settings {
     pub gpu_arguments: Vec<String>,
     /// Additional kernel arguments.
     pub kernel_arguments: Vec<String>,
+    /// Debian packages for scenarios, on a disk of their own.
+    pub packages: Vec<String>,
     /// The accelerator; without a value KVM if it works, else TCG.
     pub accelerator: Option<Accelerator>,
 }
@@ -61,6 +63,12 @@ impl Settings {
             self.suite
         );
         ensure!(
+            self.architecture == Architecture::X86_64 || self.packages.is_empty(),
+            "the scripts of {} packages cannot run here: leave out the scenarios that need {}",
+            self.architecture,
+            self.packages.join(", ")
+        );
+        ensure!(
             self.architecture == Architecture::X86_64 || self.accelerator != Some(Accelerator::Kvm),
             "the kernel here cannot run an {} host: leave out --accelerator kvm",
             self.architecture
@@ -82,6 +90,7 @@ impl Default for Settings {
             atomics: Vec::new(),
             gpu_arguments: Vec::new(),
             kernel_arguments: Vec::new(),
+            packages: Vec::new(),
             accelerator: None,
         }
     }
@@ -133,6 +142,18 @@ mod tests {
             };
             assert!(refusal(&stable).contains("leave out --suite"));
         }
+    }
+
+    #[test]
+    fn packages_of_another_processor_are_refused() {
+        let packages = vec!["python3-nova".to_owned()];
+        let here = Settings {
+            packages: packages.clone(),
+            ..Settings::default()
+        };
+        assert!(refusal(&here).is_empty());
+        let there = Settings { packages, ..arm() };
+        assert!(refusal(&there).contains("python3-nova"));
     }
 
     #[test]

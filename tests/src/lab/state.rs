@@ -93,6 +93,19 @@ impl State {
         all.map(|process| process.processor_time()).sum()
     }
 
+    /// Notes the folder with the disk of packages.
+    pub fn set_packages(&self, folder: &Path) -> Result<()> {
+        fs::write(self.path("packages"), folder.as_os_str().as_encoded_bytes())
+            .context("cannot note the packages of the lab")
+    }
+
+    /// The folder with the disk of packages, if the lab has one.
+    pub fn packages(&self) -> Option<PathBuf> {
+        fs::read_to_string(self.path("packages"))
+            .ok()
+            .map(PathBuf::from)
+    }
+
     /// Whether the lab has been started completely.
     pub fn is_up(&self) -> bool {
         self.qemu().is_some() && self.path("ready").exists()
