@@ -76,6 +76,18 @@ pub trait Manager {
     /// Releases such a device; JSON.
     #[zbus(allow_interactive_auth)]
     async fn release(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// Binds the devices of a guest of another libvirt; JSON.
+    #[zbus(allow_interactive_auth)]
+    async fn bind_guest(
+        &self,
+        uuid: &str,
+        name: &str,
+        devices: &[&str],
+        options: Options<'_>,
+    ) -> zbus::Result<String>;
+    /// Releases them; JSON.
+    #[zbus(allow_interactive_auth)]
+    async fn release_guest(&self, uuid: &str, options: Options<'_>) -> zbus::Result<String>;
     /// Restores devices whose change was interrupted; JSON.
     #[zbus(allow_interactive_auth)]
     async fn recover(&self, options: Options<'_>) -> zbus::Result<String>;

@@ -1,6 +1,6 @@
 //! The host and guests of the planner's tests, and a record, for tests.
 
-use agent::record::{DeviceRecord, Manual, Owner, Phase, Record};
+use agent::record::{DeviceRecord, Manual, Owner, Phase, Purpose, Record};
 use kernel_glue::address::PciAddress;
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
@@ -18,11 +18,10 @@ pub(crate) fn interrupted(device: PciAddress, target: DriverName, before: Before
         phase: Phase::Binding,
         replaces: None,
     };
-    let leader = None;
     DeviceRecord {
         manual: Some(Manual {
             device,
-            leader,
+            purpose: Purpose::default(),
             record,
         }),
         ..DeviceRecord::new(device)

@@ -145,6 +145,7 @@ impl Assigner {
         let elsewhere = condition == Condition::Binding;
         DeviceState {
             elsewhere,
+            domain: manual.purpose.guest.clone(),
             ..DeviceState::new(condition, manual.record.before.clone())
         }
     }

@@ -26,9 +26,10 @@ use super::returning::{OnRefusal, Return, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::assignment::{self, Action, Claim, Event, Owner, next};
 use crate::journald;
+use crate::libvirt::DomainRef;
 use crate::progress;
 use crate::record::RecordError;
-use crate::record::{DeviceLock, Manual};
+use crate::record::{DeviceLock, Manual, Purpose};
 use crate::service::ServiceName;
 use domain::code::Code;
 use domain::hint::Hint;
@@ -40,6 +41,7 @@ pub use recover::Recovered;
 
 mod claim;
 mod group;
+mod guest;
 mod onlooker;
 mod recover;
 
@@ -94,7 +96,7 @@ struct ManualBind {
     rebind: Rebind,
     now: Before,
     old: Option<Manual>,
-    leader: Option<PciAddress>,
+    purpose: Purpose,
 }
 
 impl Assigner {
@@ -108,7 +110,7 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
-        self.bind_from_holders(Owner::Admin, device, driver, &[])
+        self.bind_from_holders(Owner::Admin, None, device, driver, &[])
     }
 
     /// Like [`bind_manually`](Self::bind_manually), for a reservation.
@@ -120,7 +122,7 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
-        self.bind_from_holders(Owner::Reservation, device, driver, &[])
+        self.bind_from_holders(Owner::Reservation, None, device, driver, &[])
     }
 
     /// Like [`bind_manually`](Self::bind_manually), and first stops the services of `allowed` that hold the device;
@@ -128,6 +130,7 @@ impl Assigner {
     fn bind_from_holders(
         &self,
         owner: Owner,
+        guest: Option<&DomainRef>,
         device: PciAddress,
         driver: Option<DriverName>,
         allowed: &[ServiceName],
@@ -137,12 +140,13 @@ impl Assigner {
         self.wait_until_stable([(device, &driver)], allowed)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Binding);
-        self.undisturbed(|| self.bind_locked(owner, device, &driver, allowed))
+        self.undisturbed(|| self.bind_locked(owner, guest, device, &driver, allowed))
     }
 
     fn bind_locked(
         &self,
         owner: Owner,
+        guest: Option<&DomainRef>,
         device: PciAddress,
         driver: &DriverName,
         allowed: &[ServiceName],
@@ -150,12 +154,10 @@ impl Assigner {
         self.settle_manual(device)?;
         let manual_bind =
             self.manual_bind(device, bind::resolve(&*self.kernel, device, driver)?)?;
-        let manual_bind = ManualBind {
-            owner,
-            ..manual_bind
-        };
+        let manual_bind = manual_bind.by(owner, guest);
         let answer = manual_bind.answer(BindOutcome::Bound, None);
         if answer.writes.is_empty() {
+            self.hand_over(&manual_bind)?;
             let outcome = BindOutcome::AlreadySo;
             return Ok(Answer { outcome, ..answer });
         }
@@ -309,7 +311,7 @@ impl Assigner {
             rebind: Rebind { device, to },
             now: self.now(device)?,
             old: self.records.manual(device)?,
-            leader: None,
+            purpose: Purpose::default(),
         })
     }
 
@@ -326,18 +328,18 @@ impl Assigner {
             lender: None,
         };
         let record = claimed(*device, old, claim, holder.as_deref())?;
-        self.note_record(*device, manual_bind.leader, Some(&record))?;
+        self.note_record(*device, &manual_bind.purpose, Some(&record))?;
         match manual_bind.rebind.apply(&*self.kernel, &manual_bind.now) {
             Ok(_) => {
                 self.set_note(*device, None);
                 let step = next(Some(&record), &Event::Bound);
-                self.end(*device, manual_bind.leader, &step)?;
+                self.end(*device, &manual_bind.purpose, &step)?;
                 Ok(step.record.unwrap_or(record))
             }
             Err(error) => {
                 let lasting = error.is_degraded() || error.is_hung();
                 let step = next(Some(&record), &Event::NotBound { lasting });
-                self.end(*device, manual_bind.leader, &step)?;
+                self.end(*device, &manual_bind.purpose, &step)?;
                 Err(error.into())
             }
         }
@@ -351,7 +353,7 @@ impl Assigner {
     ) -> Result<(), AssignError> {
         let device = manual_bind.rebind.device;
         let step = next(Some(record), &Event::Cancelled);
-        self.note_record(device, manual_bind.leader, step.record.as_ref())?;
+        self.note_record(device, &manual_bind.purpose, step.record.as_ref())?;
         let back = rebind::restore(&*self.kernel, device, &manual_bind.now);
         let event = match &back {
             Ok(_) => Event::Restored,
@@ -359,7 +361,7 @@ impl Assigner {
         };
         self.end(
             device,
-            manual_bind.leader,
+            &manual_bind.purpose,
             &next(step.record.as_ref(), &event),
         )?;
         back?;
@@ -370,12 +372,12 @@ impl Assigner {
     fn note_record(
         &self,
         device: PciAddress,
-        leader: Option<PciAddress>,
+        purpose: &Purpose,
         record: Option<&assignment::Record>,
     ) -> Result<(), RecordError> {
         let manual = record.map(|record| Manual {
             device,
-            leader,
+            purpose: purpose.clone(),
             record: record.clone(),
         });
         let noted = self.records.set_manual(device, manual);
@@ -387,13 +389,13 @@ impl Assigner {
     fn end(
         &self,
         device: PciAddress,
-        leader: Option<PciAddress>,
+        purpose: &Purpose,
         step: &assignment::Step,
     ) -> Result<(), RecordError> {
         if step.action() == Some(Action::Retry) {
             self.again.unfinished();
         }
-        self.note_record(device, leader, step.record.as_ref())
+        self.note_record(device, purpose, step.record.as_ref())
     }
 
     /// Restores a device whose earlier change was interrupted, or hung: its write may still be in progress, and the
@@ -416,24 +418,24 @@ impl Assigner {
         event: &Event,
         on_refusal: OnRefusal,
     ) -> Result<(BindOutcome, Option<Refusal>), AssignError> {
-        let (device, leader) = (noted.device, noted.leader);
+        let (device, purpose) = (noted.device, &noted.purpose);
         let step = next(Some(&noted.record), event);
         if !noted.is_unsettled() {
-            self.note_record(device, leader, step.record.as_ref())?;
+            self.note_record(device, purpose, step.record.as_ref())?;
         }
         let target = Return {
             certain: step.restore().is_some_and(|restore| restore.certain),
             on_refusal,
         };
         let Some(before) = &noted.record.before else {
-            self.end(device, leader, &step)?;
+            self.end(device, purpose, &step)?;
             return Ok((BindOutcome::AlreadySo, None));
         };
         let returned = match bring_back(&*self.kernel, device, before, target) {
             Err(error) => {
                 let lasting = error.is_degraded() || error.is_hung();
                 let event = Event::NotRestored { lasting };
-                self.end(device, leader, &next(step.record.as_ref(), &event))?;
+                self.end(device, purpose, &next(step.record.as_ref(), &event))?;
                 return Err(error.into());
             }
             Ok(returned) => returned,
@@ -441,7 +443,7 @@ impl Assigner {
         self.set_note(device, returned.note.as_ref());
         self.end(
             device,
-            leader,
+            purpose,
             &next(step.record.as_ref(), &Event::Restored),
         )?;
         let outcome = match returned.outcome {
@@ -471,6 +473,29 @@ impl Assigner {
 }
 
 impl ManualBind {
+    /// With its owner. A device that is bound for any guest already stays so when one guest asks for it.
+    fn by(self, owner: Owner, guest: Option<&DomainRef>) -> Self {
+        let lender = self.old.as_ref().filter(|old| old.purpose.guest.is_none());
+        let (owner, purpose) = match (guest, lender) {
+            (Some(_), Some(lender)) => (lender.record.owner, lender.purpose.clone()),
+            (guest, _) => {
+                let guest = guest.cloned();
+                (
+                    owner,
+                    Purpose {
+                        guest,
+                        leader: None,
+                    },
+                )
+            }
+        };
+        Self {
+            owner,
+            purpose,
+            ..self
+        }
+    }
+
     fn answer(&self, outcome: BindOutcome, module: Option<String>) -> Answer {
         let steps = self.rebind.plan(&self.now);
         Answer {

@@ -267,14 +267,16 @@ impl Assigner {
 
     /// The kernel closes a killed QEMU's files after libvirt has reaped it.
     fn wait_for_qemu(&self, devices: &[Held]) {
-        let until = Instant::now() + self.qemu_timeout;
         // A device without a previous state was adopted in a running guest. It keeps its driver, so nothing waits for its files.
-        let returned = |held: &&Held| held.record.before.is_some();
-        while devices
-            .iter()
-            .filter(returned)
-            .any(|held| !self.is_free(held))
-        {
+        let returned = devices.iter().filter(|held| held.record.before.is_some());
+        let returned: Vec<PciAddress> = returned.map(|held| held.address).collect();
+        self.wait_until_closed(&returned);
+    }
+
+    /// Waits until no process has the devices open, at most as long as a QEMU may still hold them.
+    fn wait_until_closed(&self, devices: &[PciAddress]) {
+        let until = Instant::now() + self.qemu_timeout;
+        while devices.iter().any(|device| !self.is_free(*device)) {
             if Instant::now() > until {
                 return;
             }
@@ -283,8 +285,8 @@ impl Assigner {
     }
 
     /// A removed device is free; a device that cannot be read is not known to be free.
-    fn is_free(&self, held: &Held) -> bool {
-        match self.kernel.vfio_users(held.address) {
+    fn is_free(&self, device: PciAddress) -> bool {
+        match self.kernel.vfio_users(device) {
             Ok(users) => users.is_empty(),
             // ENODEV: unplugged, so no process can hold it. After any other error the holders are unknown.
             Err(errno) => errno == Errno::ENODEV,

@@ -152,7 +152,7 @@ impl Assigner {
             let mut gone = held.unwrap_or_default();
             gone.retain(departed);
             self.wait_for_qemu(&gone);
-            gone.retain(|held| self.is_free(held));
+            gone.retain(|held| self.is_free(held.address));
             if gone.is_empty() {
                 return Ok(());
             }

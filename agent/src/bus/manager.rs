@@ -304,6 +304,45 @@ impl Manager {
         released.await
     }
 
+    /// Binds the devices of a guest whose libvirt is not this host's, such as KubeVirt's, before it starts, and returns the
+    /// writes as JSON. The UUID and name are recorded until `ReleaseGuest`. A device without a recipe stays as it is, and
+    /// so does a device that is bound already. If one device cannot be bound, none is.
+    async fn bind_guest(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        uuid: String,
+        name: String,
+        devices: Vec<String>,
+        options: Options,
+    ) -> Result<String, BusError> {
+        let call = Call::new(self, &header, options)?;
+        let bound = call.json(async {
+            let (guest, devices) = (device::guest(&uuid, &name)?, device::addresses(&devices)?);
+            call.admit(&About::Domain(guest.clone())).await?;
+            let bound = blocking(&self.assigner, move |a| a.bind_guest(&guest, &devices));
+            bound.await.map_err(device::error)
+        });
+        bound.await
+    }
+
+    /// Releases the devices that `BindGuest` bound for the guest with this UUID, after it has ended, and returns the result
+    /// as JSON. Waits up to 10 s for its QEMU to close them.
+    async fn release_guest(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        uuid: String,
+        options: Options,
+    ) -> Result<String, BusError> {
+        let call = Call::new(self, &header, options)?;
+        let released = call.json(async {
+            let guest = device::guest(&uuid, &uuid)?;
+            call.admit(&About::Domain(guest.clone())).await?;
+            let released = blocking(&self.assigner, move |a| a.release_guest(&guest.uuid));
+            released.await.map_err(device::error)
+        });
+        released.await
+    }
+
     /// Releases every device whose change was interrupted and that no running guest has, and lists them in JSON, each
     /// with the reason if that failed. Option `device` (s): only this one.
     async fn recover(

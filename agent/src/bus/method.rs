@@ -17,7 +17,7 @@ const XML: usize = domain::MAX_BYTES;
 pub(super) const REFUSAL: Choice = Choice::flag("refusal");
 
 /// All methods, in the order of the contract.
-pub(super) static ALL: [Method; 16] = [
+pub(super) static ALL: [Method; 18] = [
     Method::public("ListDomains"),
     Method::public("ListDevices"),
     Method::asks("Plan", Action::Plan)
@@ -51,6 +51,8 @@ pub(super) static ALL: [Method; 16] = [
         ])
         .job(Operation::Bind),
     Method::asks("Release", Action::Bind).job(Operation::Release),
+    Method::asks("BindGuest", Action::Bind),
+    Method::asks("ReleaseGuest", Action::Bind),
     Method::asks("Recover", Action::Recover)
         .with(&[Choice::text("device")])
         .job(Operation::Recover),

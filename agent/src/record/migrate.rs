@@ -214,7 +214,10 @@ fn bound(path: &Path, bytes: &[u8]) -> Result<Vec<DeviceRecord>, String> {
     };
     let manual = Manual {
         device: old.device,
-        leader: old.leader,
+        purpose: Purpose {
+            leader: old.leader,
+            guest: None,
+        },
         record: text::of(Owner::Admin, old.driver, Some(old.before), phase),
     };
     Ok(vec![DeviceRecord {

@@ -72,10 +72,19 @@ pub struct OfDomain {
 pub struct Manual {
     /// The device.
     pub device: PciAddress,
-    /// The leader: the device that it was bound with, whose IOMMU group it is in.
-    pub leader: Option<PciAddress>,
+    /// What it was bound for.
+    pub purpose: Purpose,
     /// Its record, which has a previous state.
     pub record: Record,
+}
+
+/// What a device was bound for; without a field, for any guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purpose {
+    /// The leader: the device that it was bound with, whose IOMMU group it is in.
+    pub leader: Option<PciAddress>,
+    /// A guest whose libvirt is not this host's: its management system binds and releases.
+    pub guest: Option<DomainRef>,
 }
 
 /// A record could not be read or written.
@@ -243,7 +252,7 @@ impl Records {
         let mut along = Vec::new();
         for device in self.devices()? {
             let manual = self.manual(device)?;
-            along.extend(manual.filter(|one| one.leader == Some(leader)));
+            along.extend(manual.filter(|one| one.purpose.leader == Some(leader)));
         }
         Ok(along)
     }

@@ -8,7 +8,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceRecord, Manual, OfDomain};
+use super::{DeviceRecord, Manual, OfDomain, Purpose};
 use crate::assignment::{self, Phase, Record};
 use crate::libvirt::DomainRef;
 use crate::service::ServiceName;
@@ -41,6 +41,8 @@ struct Text {
     phase: Option<Phase>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leader: Option<PciAddress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guest: Option<Named>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lender: Option<Lender>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -82,6 +84,8 @@ struct Lender {
     phase: Phase,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leader: Option<PciAddress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guest: Option<Named>,
 }
 
 /// The fields of a record of every version.
@@ -161,6 +165,7 @@ impl Text {
             before: None,
             phase: None,
             leader: None,
+            guest: None,
             lender: record.manual.as_ref().and_then(Lender::of),
             units: record.units.clone(),
         };
@@ -175,6 +180,7 @@ impl Text {
             text.before = Some(lender.before);
             text.phase = Some(lender.phase);
             text.leader = lender.leader;
+            text.guest = lender.guest;
         }
         text
     }
@@ -183,10 +189,12 @@ impl Text {
         let device = self.device;
         let mut record = DeviceRecord::new(device);
         record.units = self.units;
-        record.manual = self.lender.map(|lender| lender.manual(device));
-        let rest = (self.target, self.phase, self.before, self.leader);
+        let lender = self.lender.map(|lender| lender.manual(device));
+        record.manual = lender.transpose()?;
+        let purpose = (self.leader, self.guest);
+        let rest = (self.target, self.phase, self.before, purpose);
         match (self.owner, rest) {
-            (Owner::Domain(named), (Some(target), Some(phase), before, None)) => {
+            (Owner::Domain(named), (Some(target), Some(phase), before, (None, None))) => {
                 let domain = named.reference().ok_or("its domain has no UUID")?;
                 let owner = assignment::Owner::Domain;
                 let record_of = of(owner, target, before, phase);
@@ -195,7 +203,7 @@ impl Text {
                     record: record_of,
                 });
             }
-            (owner, (Some(target), Some(phase), Some(before), leader))
+            (owner, (Some(target), Some(phase), Some(before), (leader, guest)))
                 if record.manual.is_none() =>
             {
                 let owner = Outside::of(&owner).ok_or("its owner does not fit the rest")?;
@@ -205,10 +213,11 @@ impl Text {
                     before,
                     phase,
                     leader,
+                    guest,
                 };
-                record.manual = Some(lender.manual(device));
+                record.manual = Some(lender.manual(device)?);
             }
-            (Owner::None, (None, None, None, None))
+            (Owner::None, (None, None, None, (None, None)))
                 if record.manual.is_none() && !record.units.is_empty() => {}
             _ => return Err("its owner does not fit the rest".into()),
         }
@@ -226,14 +235,20 @@ impl Lender {
             target: manual.record.target.clone(),
             before: manual.record.before.clone()?,
             phase: manual.record.phase,
-            leader: manual.leader,
+            leader: manual.purpose.leader,
+            guest: manual.purpose.guest.as_ref().map(Named::of),
         })
     }
 
-    fn manual(self, device: PciAddress) -> Manual {
-        Manual {
+    fn manual(self, device: PciAddress) -> Result<Manual, String> {
+        let guest = self.guest.map(Named::reference);
+        let guest = guest.map(|guest| guest.ok_or("its guest has no UUID"));
+        Ok(Manual {
             device,
-            leader: self.leader,
+            purpose: Purpose {
+                leader: self.leader,
+                guest: guest.transpose()?,
+            },
             record: of(
                 match self.owner {
                     Outside::Admin => assignment::Owner::Admin,
@@ -243,7 +258,7 @@ impl Lender {
                 Some(self.before),
                 self.phase,
             ),
-        }
+        })
     }
 }
 

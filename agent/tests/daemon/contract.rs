@@ -55,6 +55,10 @@ impl Client {
             [one, "options"] => call.with(&(sample(one), options)).await,
             [one, "xml", "options"] => call.with(&(sample(one), DISK, options)).await,
             [one, "timeout_ms", "options"] => call.with(&(sample(one), 10_000_u32, options)).await,
+            [one, "name", "devices", "options"] => {
+                let devices: Vec<&str> = Vec::new();
+                call.with(&(sample(one), "guest", devices, options)).await
+            }
             ["operation", "subject", "options"] => call.with(&("recover", GPU, options)).await,
             _ => unreachable!("'{method}': say here what {arguments:?} are in a test"),
         }
@@ -83,6 +87,7 @@ fn sample(argument: &str) -> &'static str {
         "domain" => "test",
         "device" => GPU,
         "xml" => GUEST,
+        "uuid" => "6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a11",
         _ => unreachable!("say here what '{argument}' is in a test"),
     }
 }

@@ -10,6 +10,7 @@ use kernel_glue::driver::DriverName;
 
 use super::{AssignError, Assigner};
 use crate::assignment::{Claim, Event, Owner, next};
+use crate::record::Purpose;
 
 impl Assigner {
     /// Records that a device is about to get an override; returns the driver for it. `None` for a device that has a
@@ -40,7 +41,7 @@ impl Assigner {
         let Some(record) = step.record else {
             return Ok(None);
         };
-        self.note_record(device, None, Some(&record))?;
+        self.note_record(device, &Purpose::default(), Some(&record))?;
         Ok(Some(driver))
     }
 }

@@ -21,7 +21,8 @@ use crate::assign::bind;
 use crate::assign::check::{Budget, Consent, companion, in_the_way, is_vfio};
 use crate::assignment::{self, Owner};
 use crate::host_view::HostView;
-use crate::record::{DeviceLock, Manual};
+use crate::libvirt::DomainRef;
+use crate::record::{DeviceLock, Manual, Purpose};
 use crate::service::ServiceName;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -60,15 +61,28 @@ impl Assigner {
         bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
         let services = self.may_stop(&bind_options);
+        self.bind_group(None, device, bind_options, &services)
+    }
+
+    /// The same for a guest of another management system, if there is one; `services` may be stopped.
+    pub(super) fn bind_group(
+        &self,
+        guest: Option<&DomainRef>,
+        device: PciAddress,
+        bind_options: BindOptions,
+        services: &[ServiceName],
+    ) -> Result<GroupAnswer, AssignError> {
         let companions = self.companions(device, &bind_options)?;
         let planned = companions.iter().map(|one| (one.address, &one.driver));
-        self.wait_until_stable(planned, &services)?;
-        self.undisturbed(|| self.bind_whole(device, bind_options.driver, &companions, &services))
+        self.wait_until_stable(planned, services)?;
+        let driver = bind_options.driver;
+        self.undisturbed(|| self.bind_whole(guest, device, driver, &companions, services))
     }
 
     /// Binds the companions and then the device; stops the services that hold one of them.
     fn bind_whole(
         &self,
+        guest: Option<&DomainRef>,
         device: PciAddress,
         driver: Option<DriverName>,
         companions: &[Planned],
@@ -82,7 +96,7 @@ impl Assigner {
             let record = record.inspect_err(|_| self.restore_drivers(&taken))?;
             taken.push((&companion.manual_bind, record));
         }
-        let bound = self.bind_from_holders(Owner::Admin, device, driver, services);
+        let bound = self.bind_from_holders(Owner::Admin, guest, device, driver, services);
         let device = bound.inspect_err(|_| self.restore_drivers(&taken))?;
         Ok(GroupAnswer { device, along })
     }
@@ -142,7 +156,7 @@ impl Assigner {
         if let Some(leader) = self
             .records
             .manual(device)?
-            .and_then(|record| record.leader)
+            .and_then(|record| record.purpose.leader)
         {
             self.refuse_held(leader)?;
         }
@@ -161,7 +175,7 @@ impl Assigner {
 
     /// True if a companion was left behind: its leader is not bound.
     pub(super) fn is_stray(&self, record: &Manual) -> Result<bool, AssignError> {
-        let Some(leader) = record.leader else {
+        let Some(leader) = record.purpose.leader else {
             return Ok(false);
         };
         if let Some(leader) = self.records.manual(leader)? {
@@ -242,10 +256,13 @@ impl Assigner {
             let manual_bind = self.manual_bind(planned.address, to)?;
             let (address, driver) = (planned.address, &planned.driver);
             self.take_from_holders(&host_view, address, driver, services, &mut budget)?;
-            let leader = Some(leader);
+            let purpose = Purpose {
+                leader: Some(leader),
+                guest: None,
+            };
             Ok(Companion {
                 manual_bind: ManualBind {
-                    leader,
+                    purpose,
                     ..manual_bind
                 },
                 _lock,

@@ -11,6 +11,7 @@ use super::*;
 use crate::bus::authority::Action;
 use crate::bus::job::Operation;
 use crate::bus::method::{self, Access, Kind as Value, Method, REFUSAL};
+use crate::fixture::UUID;
 use api::client::Options;
 use api::name::{MANAGER_INTERFACE, SERVICE};
 use api::refused::{self, Kind};
@@ -86,6 +87,12 @@ async fn call(
                 .call_method(to, MANAGER, interface, method, &body)
                 .await
         }
+        [one, "name", "devices", "options"] => {
+            let body = (sample(one), "default/vmi-1", vec![GPU], options);
+            client
+                .call_method(to, MANAGER, interface, method, &body)
+                .await
+        }
         ["operation", "subject", "options"] => {
             let body = ("recover", "", options);
             client
@@ -104,6 +111,7 @@ fn sample(argument: &str) -> String {
         "domain" => "d0".to_owned(),
         "device" => GPU.to_owned(),
         "xml" => guest(GPU),
+        "uuid" => UUID.to_owned(),
         _ => unreachable!("say here what '{argument}' is in a test"),
     }
 }

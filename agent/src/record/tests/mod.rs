@@ -40,7 +40,7 @@ fn held(at: &str, phase: Phase) -> Held {
 fn manual(phase: Phase) -> Manual {
     Manual {
         device: address(GPU),
-        leader: None,
+        purpose: Purpose::default(),
         record: record(Owner::Admin, phase),
     }
 }
@@ -246,6 +246,10 @@ fn a_damaged_record_is_set_aside_and_counts_as_none() {
             "\"version\": 2, \"units\": [\"libvirtd.service\"]",
         ),
         text.replace(VARIANT, "../x"),
+        text.replace(
+            "\"lender\": {",
+            "\"lender\": {\"guest\": {\"uuid\": \"1\", \"name\": \"g\"}, ",
+        ),
         " ".repeat(70_000),
     ]
     .into_iter()
@@ -332,10 +336,16 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn manuals()(led in any::<bool>(), reserved in any::<bool>(), target in drivers(), before in befores(), phase in phases()) -> Manual {
+    fn guests()(name in ".*") -> DomainRef {
+        DomainRef { name, ..domain() }
+    }
+}
+
+prop_compose! {
+    fn manuals()(led in any::<bool>(), guest in proptest::option::of(guests()), reserved in any::<bool>(), target in drivers(), before in befores(), phase in phases()) -> Manual {
         let owner = if reserved { Owner::Reservation } else { Owner::Admin };
         let record = text::of(owner, target, Some(before), phase);
-        Manual { device: address(GPU), leader: led.then(|| address(NIC)), record }
+        Manual { device: address(GPU), purpose: Purpose { leader: led.then(|| address(NIC)), guest }, record }
     }
 }
 
@@ -397,7 +407,8 @@ fn the_example_of_the_manual_is_a_record_with_every_key() {
     assert_eq!(json(&ours), json(&example()));
     let page = include_str!("../../../../packaging/man/variantd.journal.5.md");
     for key in [
-        "version", "device", "owner", "target", "before", "phase", "leader", "lender", "units",
+        "version", "device", "owner", "target", "before", "phase", "leader", "guest", "lender",
+        "units",
     ] {
         assert!(page.contains(&format!("\n`{key}`\n:")), "{key}");
     }
