@@ -1,7 +1,8 @@
 //! Generates messages and services from `proto`, without a protobuf compiler on the machine.
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "info.proto",
+    "plugins.proto",
     "v1alpha1.proto",
     "v1alpha2.proto",
     "v1alpha3.proto",

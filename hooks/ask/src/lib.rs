@@ -70,6 +70,32 @@ pub fn attach(domain: &str, xml: &str, affects: Affects, limit: Duration) -> Rep
     }
 }
 
+/// A guest whose libvirt is not this host's.
+#[derive(Clone, Copy, Debug)]
+pub struct OfGuest<'a> {
+    /// Its UUID in the management system.
+    pub uuid: &'a str,
+    /// Its name there.
+    pub name: &'a str,
+}
+
+/// Has the agent bind the devices of a guest that is about to start, within `limit`.
+#[must_use]
+pub fn bind_guest(guest: OfGuest<'_>, devices: &[String], limit: Duration) -> Reply {
+    let body = (guest.uuid, guest.name, devices, Options::new());
+    done(called("BindGuest", &body, limit))
+}
+
+/// Has the agent release the devices that [`bind_guest`] bound, within `limit`.
+#[must_use]
+pub fn release_guest(guest: OfGuest<'_>, limit: Duration) -> Reply {
+    done(called("ReleaseGuest", &(guest.uuid, Options::new()), limit))
+}
+
+fn done(answer: Result<Message, Fault>) -> Reply {
+    answer.map_or_else(|fault| fault.reply, |_| Reply::Done(String::new()))
+}
+
 fn completed(reply: &Message) -> Reply {
     match reply.body().deserialize::<(String, String)>() {
         Ok((completed, _)) => Reply::Done(completed),
@@ -101,10 +127,7 @@ pub fn settle(domain: &str, limit: Duration) -> Reply {
         }
         waited => waited,
     };
-    match waited {
-        Ok(_) => Reply::Done(String::new()),
-        Err(fault) => fault.reply,
-    }
+    done(waited)
 }
 
 fn waited(method: &str, domain: &str, limit: Duration) -> Result<Message, Fault> {
@@ -115,26 +138,34 @@ fn waited(method: &str, domain: &str, limit: Duration) -> Result<Message, Fault>
 /// The message of a definition that was not completed, as one line.
 #[must_use]
 pub fn failure(reply: &Reply) -> String {
+    failure_of(reply, "complete the guest")
+}
+
+/// The message of `work` that was not done, as one line.
+#[must_use]
+pub fn failure_of(reply: &Reply, work: &str) -> String {
     match reply {
         Reply::Done(_) => String::new(),
         Reply::Refused(text) => one_line(text),
         Reply::Unreachable(why) => format!(
-            "cannot complete the guest: variantd is not running: {} ({UNREACHABLE}); start it with \
+            "cannot {work}: variantd is not running: {} ({UNREACHABLE}); start it with \
                  'systemctl start variantd'",
             one_line(why)
         ),
         Reply::Foreign(why) => format!(
-            "cannot complete the guest: hook and agent versions differ: {} ({FOREIGN}); finish the upgrade with \
+            "cannot {work}: hook and agent versions differ: {} ({FOREIGN}); finish the upgrade with \
                  'systemctl restart variantd'",
             one_line(why)
         ),
         Reply::Full(why) => format!(
-            "cannot complete the guest: the system bus has no quota left for a call of variantd: {} ({UNREACHABLE}); \
+            "cannot {work}: the system bus has no quota left for a call of variantd: {} ({UNREACHABLE}); \
                  try again",
             one_line(why)
         ),
         Reply::Late(_) | Reply::Broken => {
-            "cannot complete the guest: variantd did not answer; see 'journalctl -u variantd', then try again".into()
+            format!(
+                "cannot {work}: variantd did not answer; see 'journalctl -u variantd', then try again"
+            )
         }
     }
 }
@@ -157,7 +188,7 @@ async fn asked<B: Serialize + Type>(
         Ok(Err(error)) => return Err(Reply::Unreachable(error.to_string()).into()),
         Err(_) => return Err(Reply::Unreachable("the bus does not answer".into()).into()),
     };
-    // All these methods can be repeated when they got no answer: they only read or wait.
+    // All these methods can be repeated when they got no answer: they read, wait, or change nothing the second time.
     let call = again(Effect::Reads, async || {
         let interface = Some(MANAGER_INTERFACE);
         bus.call_method(Some(SERVICE), MANAGER, interface, method, body)

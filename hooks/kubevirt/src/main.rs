@@ -1,20 +1,28 @@
-//! KubeVirt's hook sidecar as a server, and as the program `onDefineDomain`.
+//! KubeVirt's hooks as servers, and the sidecar as the program `onDefineDomain`.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use kubevirt::complete::{Setup, complete};
-use kubevirt::{server, shim};
+use kubevirt::node_hook::NodeHook;
+use kubevirt::proto::plugins::domain_hook_service_server::DomainHookServiceServer;
+use kubevirt::proto::plugins::node_hook_service_server::NodeHookServiceServer;
+use kubevirt::server::Sidecar;
+use kubevirt::{server, shim, socket};
 use planner::target::Target;
 use settings::config::Config;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
 
 /// The name under which KubeVirt's shim calls a program; a link to this program may have it.
 const PROGRAM: &str = "onDefineDomain";
 
-/// Completes the domains of KubeVirt's guests with what their GPUs' drivers need
+/// Completes the domains of KubeVirt's guests with what their GPUs' drivers need, and has their GPUs bound
 #[derive(Debug, Parser)]
 #[command(name = "variantd-kubevirt", version)]
 struct Arguments {
@@ -29,6 +37,29 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Form {
+    /// Serve the domain hook of a KubeVirt plugin, in a container of virt-launcher's pod
+    DomainHook {
+        /// Socket, as in the Plugin object
+        #[arg(
+            long,
+            value_name = "PATH",
+            default_value = "/var/run/kubevirt-plugin/variantd/domain.sock"
+        )]
+        socket: PathBuf,
+    },
+    /// Serve the node hook of a KubeVirt plugin, beside the agent of the node
+    NodeHook {
+        /// Socket, as in the Plugin object
+        #[arg(
+            long,
+            value_name = "PATH",
+            default_value = "/var/run/kubevirt-plugin/variantd/node.sock"
+        )]
+        socket: PathBuf,
+        /// Directory that has the node's proc
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
     /// Complete one domain and print it, as KubeVirt's shim calls a program
     #[command(name = PROGRAM)]
     Define {
@@ -80,10 +111,12 @@ fn words(mut words: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn run(arguments: Arguments) -> Result<(), String> {
-    let setup = setup(arguments.setup)?;
-    match arguments.form {
-        Some(Form::Define { vmi, domain }) => define(&setup, &vmi, &domain),
-        None => listen(setup, &arguments.socket_dir),
+    let (sources, form) = (arguments.setup, arguments.form);
+    match form {
+        Some(Form::NodeHook { socket, root }) => node_hook(&socket, root),
+        Some(Form::DomainHook { socket }) => domain_hook(setup(sources)?, &socket),
+        Some(Form::Define { vmi, domain }) => define(&setup(sources)?, &vmi, &domain),
+        None => listen(setup(sources)?, &arguments.socket_dir),
     }
 }
 
@@ -108,6 +141,37 @@ fn define(setup: &Setup, vmi: &str, domain: &str) -> Result<(), String> {
     }
     print!("{}", done.text);
     Ok(())
+}
+
+/// Modes of the sockets: virt-handler runs as root; virt-launcher has the user of our container, or root.
+const ROOT: u32 = 0o600;
+/// See [`ROOT`].
+const POD: u32 = 0o660;
+
+#[tokio::main(flavor = "current_thread")]
+async fn domain_hook(setup: Setup, path: &Path) -> Result<(), String> {
+    let service = DomainHookServiceServer::new(Sidecar::new(setup));
+    serve(path, POD, Server::builder().add_service(service)).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn node_hook(path: &Path, root: PathBuf) -> Result<(), String> {
+    let service = NodeHookServiceServer::new(NodeHook::new(root));
+    serve(path, ROOT, Server::builder().add_service(service)).await
+}
+
+async fn serve(path: &Path, mode: u32, services: Router) -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let failed = |error: &dyn Display| format!("cannot serve at '{}': {error}", path.display());
+    let listener = socket::listen(path, mode).map_err(|error| failed(&error))?;
+    eprintln!("variantd-kubevirt listens on '{}'", path.display());
+    let end = async move {
+        terminate.recv().await;
+    };
+    let served = services.serve_with_incoming_shutdown(UnixListenerStream::new(listener), end);
+    let served = served.await;
+    let _ = socket::forget(path);
+    served.map_err(|error| failed(&error))
 }
 
 #[tokio::main(flavor = "current_thread")]

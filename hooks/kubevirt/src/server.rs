@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use crate::complete::{Setup, complete};
 use crate::proto::info::info_server::{Info, InfoServer};
 use crate::proto::info::{HookPoint, InfoParams, InfoResult};
 use crate::proto::{v1alpha1, v1alpha2, v1alpha3};
+use crate::socket;
 
 /// The hook point that we subscribe to.
 pub const HOOK_POINT: &str = "OnDefineDomain";
@@ -45,7 +45,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (path, listener) = claim(directory)?;
     eprintln!("variantd-kubevirt listens on '{}'", path.display());
-    let sidecar = Sidecar(Arc::new(setup));
+    let sidecar = Sidecar::new(setup);
     let served = Server::builder()
         .add_service(InfoServer::new(sidecar.clone()))
         .add_service(v1alpha1::callbacks_server::CallbacksServer::new(
@@ -71,7 +71,7 @@ fn claim(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
             _ => format!("{NAME}-{number}.sock"),
         });
         if UnixStream::connect(&path).is_err() {
-            forget(&path)?;
+            socket::forget(&path)?;
             let listener = UnixListener::bind(&path)?;
             return Ok((path, listener));
         }
@@ -80,21 +80,19 @@ fn claim(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, why))
 }
 
-/// Removes the socket of an ended sidecar, and nothing else.
-fn forget(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
-        _ => Ok(()),
-    }
-}
-
 /// A line of the container's log, without the domain's control characters.
 pub fn say(line: &str) {
     eprintln!("{}", Printable(line));
 }
 
 impl Sidecar {
-    async fn define(&self, domain: Vec<u8>, vmi: Vec<u8>) -> Result<Vec<u8>, Status> {
+    /// For a host and recipes.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        Self(Arc::new(setup))
+    }
+
+    pub(crate) async fn define(&self, domain: Vec<u8>, vmi: Vec<u8>) -> Result<Vec<u8>, Status> {
         let setup = self.0.clone();
         let work = move || complete(&setup, &domain, &vmi);
         let done = tokio::task::spawn_blocking(work).await;
@@ -106,19 +104,23 @@ impl Sidecar {
                 }
                 Ok(completed.text.into_bytes())
             }
-            Err(refusal) => {
-                say(&format!("error: {refusal}"));
-                Err(Status::new(grpc_code(&refusal), refusal.to_string()))
-            }
+            Err(refusal) => Err(refused(&refusal)),
         }
     }
+}
+
+/// Logs a refusal, and returns it as a status.
+pub(crate) fn refused(refusal: &Refusal) -> Status {
+    say(&format!("error: {refusal}"));
+    Status::new(grpc_code(refusal), refusal.to_string())
 }
 
 /// gRPC's status code for a refusal; the message has our own code.
 fn grpc_code(refusal: &Refusal) -> GrpcCode {
     match refusal.code {
-        Code::KubevirtSnapshot => GrpcCode::Unavailable,
+        Code::KubevirtSnapshot | Code::KubevirtDevices => GrpcCode::Unavailable,
         Code::KubevirtVmi
+        | Code::KubevirtCall
         | Code::XmlMalformed
         | Code::XmlDtd
         | Code::XmlTooLarge

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kernel_glue::id::PciId;
+use kubevirt::node_hook;
 use planner::target::Target;
 use serde::Deserialize;
 use serde_json::Value;
@@ -60,12 +62,25 @@ fn rows(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().expect("a list").iter()
 }
 
-/// The pod of the DaemonSet, and its one container.
+/// The pod of the DaemonSet, and the agent's container.
 fn pod() -> (Value, Value) {
     let pod = objects("daemonset.yaml")["DaemonSet"]["spec"]["template"]["spec"].clone();
+    let names: Vec<String> = rows(&pod["containers"])
+        .map(|one| word(&one["name"]))
+        .collect();
+    assert_eq!(names, ["agent", "node-hook"]);
     let container = pod["containers"][0].clone();
-    assert_eq!(rows(&pod["containers"]).count(), 1);
     (pod, container)
+}
+
+/// The default of a hook's option `--socket`.
+fn socket_of(hook: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_variantd-kubevirt"));
+    let help = program.args([hook, "--help"]).output().expect("it runs");
+    let help = String::from_utf8(help.stdout).expect("text");
+    let (_, rest) = help.split_once("[default: /var/run").expect(hook);
+    let (path, _) = rest.split_once(']').expect(hook);
+    format!("/var/run{path}")
 }
 
 fn sidecar() -> Sidecar {
@@ -119,13 +134,74 @@ fn agent_and_sidecar_are_of_the_image_that_the_recipe_builds() {
 
 #[test]
 fn each_mount_has_its_volume() {
-    let (pod, container) = pod();
-    let names = |list: &Value| {
-        rows(list)
-            .map(|one| word(&one["name"]))
-            .collect::<BTreeSet<_>>()
+    let (pod, _) = pod();
+    let names = |list: &Value| rows(list).map(|one| word(&one["name"])).collect::<Vec<_>>();
+    let mounts = rows(&pod["containers"]).flat_map(|one| names(&one["volumeMounts"]));
+    let volumes: BTreeSet<String> = names(&pod["volumes"]).into_iter().collect();
+    assert_eq!(mounts.collect::<BTreeSet<_>>(), volumes);
+}
+
+#[test]
+fn the_plugin_names_the_sockets_at_which_its_hooks_serve() {
+    let objects = objects("plugin.yaml");
+    let plugin = &objects["Plugin"];
+    let folder = format!(
+        "/var/run/kubevirt-plugin/{}/",
+        word(&plugin["metadata"]["name"])
+    );
+    let domain_hook = &plugin["spec"]["domainHooks"][0]["sidecar"]["socketPath"];
+    let node_hook = &plugin["spec"]["nodeHooks"][0];
+    for (path, hook) in [
+        (domain_hook, "domain-hook"),
+        (&node_hook["socket"], "node-hook"),
+    ] {
+        assert_eq!(word(path), socket_of(hook));
+        assert!(
+            word(path).starts_with(&folder),
+            "KubeVirt refuses another folder"
+        );
+    }
+    let timeout = word(&node_hook["timeout"]);
+    let timeout: u64 = timeout.trim_end_matches('s').parse().expect("seconds");
+    assert!(
+        timeout > node_hook::LIMIT.as_secs(),
+        "the agent's answer comes first"
+    );
+    let policy = &objects["MutatingAdmissionPolicy"]["spec"];
+    let mutation = word(&policy["mutations"][0]["jsonPatch"]["expression"]);
+    assert!(
+        mutation.contains(&format!("mountPath: \"{folder}\"")),
+        "{mutation}"
+    );
+    assert!(mutation.contains("\"domain-hook\"]") && mutation.contains("runAsUser: 107"));
+    let vmi = &self::objects("vmi.yaml")["VirtualMachineInstance"];
+    let resource = word(&vmi["spec"]["domain"]["devices"]["gpus"][0]["deviceName"]);
+    let conditions = policy["matchConditions"].to_string();
+    assert!(conditions.contains(&resource), "{conditions}");
+    let binding = &objects["MutatingAdmissionPolicyBinding"]["spec"]["policyName"];
+    assert_eq!(
+        *binding,
+        objects["MutatingAdmissionPolicy"]["metadata"]["name"]
+    );
+}
+
+#[test]
+fn the_node_hook_is_where_the_plugin_looks_and_sees_the_agents_bus() {
+    let (pod, agent) = pod();
+    let hook = &pod["containers"][1];
+    assert_eq!(hook["image"], agent["image"]);
+    let command: Vec<String> = rows(&hook["command"]).map(word).collect();
+    assert!(image().contains(&command[0]), "{command:?}");
+    assert_eq!(command[1], "node-hook");
+    assert_eq!(pod["hostPID"], true);
+    let at = |container: &Value, name: &str| {
+        let mut mounts = rows(&container["volumeMounts"]);
+        let mount = mounts.find(|mount| mount["name"] == name).expect(name);
+        word(&mount["mountPath"])
     };
-    assert_eq!(names(&container["volumeMounts"]), names(&pod["volumes"]));
+    assert_eq!(at(hook, "bus"), at(&agent, "bus"));
+    let socket = PathBuf::from(socket_of("node-hook"));
+    assert_eq!(socket.parent(), Some(Path::new(&at(hook, "plugin"))));
 }
 
 #[test]

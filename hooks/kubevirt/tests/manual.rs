@@ -27,11 +27,8 @@ fn help(form: &[&str]) -> String {
 
 #[test]
 fn the_page_has_every_option_and_no_other() {
-    let (server, program) = (help(&[]), help(&[PROGRAM]));
-    let known: BTreeSet<&str> = options(&server)
-        .union(&options(&program))
-        .copied()
-        .collect();
+    let forms = [&[][..], &[PROGRAM], &["domain-hook"], &["node-hook"]].map(help);
+    let known: BTreeSet<&str> = forms.iter().flat_map(|text| options(text)).collect();
     assert!(
         known.contains("--vmi") && known.contains("--socket-dir"),
         "{known:?}"

@@ -257,6 +257,25 @@ codes! {
         source: "kubevirt/enhancements, VEP 190; libvirtxml 1.12002",
     }
 
+    /// KubeVirt calls a hook that this version does not know.
+    KubevirtCall = "VD-KVT-007" {
+        severity: Refusal,
+        explanation: "A plugin's hook (VEP 190) gets the hook point and the type of the domain by name. This version does \
+            not know the name in the message: KubeVirt is newer, or the Plugin object names the wrong socket. Nothing was \
+            changed.",
+        source: "KubeVirt, pkg/hooks/plugins/v1alpha1/api.proto",
+    }
+
+    /// The devices that Kubernetes chose for a guest are not known on the node.
+    KubevirtDevices = "VD-KVT-008" {
+        severity: Refusal,
+        explanation: "A device plugin passes the PCI addresses of a guest's devices to virt-launcher in its environment, in \
+            a variable PCI_RESOURCE_NAME for each resource. The node hook reads it from the oldest process of the guest's \
+            pod. It needs 'hostPID: true', and a deviceName for each device. Devices of a resource claim (DRA) are not \
+            supported: reserve them on the node. Nothing was changed, and KubeVirt calls again.",
+        source: "KubeVirt, pkg/virt-launcher/virtwrap/device/hostdevice/addresspool.go; packaging/kubevirt/README.md",
+    }
+
     /// The host does not have the device.
     DeviceMissing = "VD-DEV-001" {
         severity: Refusal,

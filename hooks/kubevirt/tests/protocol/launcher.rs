@@ -93,7 +93,16 @@ impl Launcher {
     }
 }
 
-async fn dial(socket: &Path) -> Option<Channel> {
+/// Waits until a plugin's hook answers: KubeVirt waits for the socket's name, and then gRPC dials until it is connected.
+pub(crate) async fn found(socket: &Path) {
+    let began = Instant::now();
+    while dial(socket).await.is_none() {
+        assert!(began.elapsed() < COLLECTION, "no socket");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+pub(crate) async fn dial(socket: &Path) -> Option<Channel> {
     let path = socket.to_owned();
     let connect = service_fn(move |_| {
         let path = path.clone();

@@ -3,6 +3,8 @@
 
 mod golden;
 mod launcher;
+mod node;
+mod plugin;
 mod scene;
 mod shim;
 

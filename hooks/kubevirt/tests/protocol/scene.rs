@@ -58,8 +58,7 @@ impl Scene {
         let directory = tempfile::tempdir().expect("directory");
         fs::create_dir(directory.path().join("sockets")).expect("sockets");
         if let Some(host) = host {
-            let text = Snapshot::new(host, Runs::default(), Vec::new()).text();
-            fs::write(directory.path().join("host.json"), text).expect("snapshot");
+            publish(directory.path(), host);
         }
         let printed = fs::File::create(directory.path().join("said")).expect("log");
         let sidecar = program(directory.path())
@@ -102,7 +101,13 @@ pub(crate) fn program(scene: &Path) -> Command {
     command
 }
 
-fn recorded(name: &str) -> Host {
+/// Writes the node's snapshot.
+pub(crate) fn publish(directory: &Path, host: Host) {
+    let text = Snapshot::new(host, Runs::default(), Vec::new()).text();
+    fs::write(directory.join("host.json"), text).expect("snapshot");
+}
+
+pub(crate) fn recorded(name: &str) -> Host {
     Host::read(&testing::hosts::directory(name)).expect("a modelled host")
 }
 
