@@ -353,7 +353,8 @@ fn down(name: &str) -> Result<u8> {
 
 fn demo(name: &str, options: &Options, write: bool) -> Result<u8> {
     let (lab, _) = Lab::up(name, &options.settings())?;
-    package::install(&lab)?;
+    // the walk installs it
+    package::deliver(&lab)?;
     let walk = walk::take(&lab, Duration::from_secs(900))?;
     match write {
         true => walk.write().map(|()| 0),

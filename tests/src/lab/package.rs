@@ -14,15 +14,50 @@ use super::channel::Job;
 use super::host::Lab;
 use super::progress::Step;
 
-const INSTALL: &str = "dpkg -i --force-confold /root/variantd.deb && systemctl daemon-reload && systemctl restart variantd.service";
-const INSTALL_ALONE: &str = "mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/lib/dpkg/triggers && touch /var/lib/dpkg/status &&
+/// Installs the package, unless this very package is installed and no file of it has changed: the tree has no documents and no manual
+/// pages (`EXCLUDED` in `debian.rs`). The scripts of the package start the agent.
+const INSTALL: &str = r#"
+if cmp -s /root/variantd-built.deb /root/variantd.deb &&
+    [ "$(dpkg-query -W -f '${db:Status-Status}' variantd)" = installed ] && ! dpkg --verify variantd | grep -vq '^missing .* /usr/share/\(doc\|man\)/'; then
+    rm /root/variantd-built.deb
+else
+    mv /root/variantd-built.deb /root/variantd.deb
+    dpkg -i --force-confold /root/variantd.deb || exit 1
+fi
+systemctl --quiet is-active variantd.service
+"#;
+const INSTALL_ALONE: &str = "mv /root/variantd-built.deb /root/variantd.deb && mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/lib/dpkg/triggers && touch /var/lib/dpkg/status &&
     dpkg -i --force-depends --force-confold /root/variantd.deb && systemctl daemon-reload && systemctl reload dbus.service &&
     systemctl restart libvirtd.service variantd.service";
 
 /// Builds the package and installs it in the emulated host; starts the service.
 pub fn install(lab: &Lab) -> Result<()> {
-    let is_foreign = lab.state().kind().iter().any(|word| word == "aarch64");
-    let architecture = match is_foreign {
+    build_and_push(lab, "/root/variantd-built.deb")?;
+    let step = Step::begin("installing the package in the emulated host");
+    let script = if is_foreign(lab) {
+        INSTALL_ALONE
+    } else {
+        INSTALL
+    };
+    let (status, text) = Job::new(script).collect(lab.state())?;
+    if status != 0 {
+        bail!("cannot install the package in the emulated host:\n{text}");
+    }
+    step.done();
+    Ok(())
+}
+
+/// Builds the package and copies it into the emulated host, to `/root/variantd.deb`.
+pub fn deliver(lab: &Lab) -> Result<()> {
+    build_and_push(lab, "/root/variantd.deb")
+}
+
+fn is_foreign(lab: &Lab) -> bool {
+    lab.state().kind().iter().any(|word| word == "aarch64")
+}
+
+fn build_and_push(lab: &Lab, to: &str) -> Result<()> {
+    let architecture = match is_foreign(lab) {
         true => Architecture::Aarch64,
         false => Architecture::X86_64,
     };
@@ -34,17 +69,9 @@ pub fn install(lab: &Lab) -> Result<()> {
     let built = build(architecture, &output);
     let package = built.and_then(|()| only_package(&output));
     step.done();
-    let step = Step::begin("installing the package in the emulated host");
-    let installed = package.and_then(|package| lab.push(&package, "/root/variantd.deb"));
+    let pushed = package.and_then(|package| lab.push(&package, to));
     super::cache::remove(&output)?;
-    installed?;
-    let script = if is_foreign { INSTALL_ALONE } else { INSTALL };
-    let (status, text) = Job::new(script).collect(lab.state())?;
-    if status != 0 {
-        bail!("cannot install the package in the emulated host:\n{text}");
-    }
-    step.done();
-    Ok(())
+    pushed
 }
 
 fn build(architecture: Architecture, output: &Path) -> Result<()> {
