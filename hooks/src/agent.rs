@@ -96,6 +96,7 @@ pub fn call(call: &Call, operation: Operation, xml: &str, run: &Path, limits: Li
     match exchanged(&run.join(SOCKET), &message, limits) {
         Ok(reply) => reply.into(),
         Err(Fault::Unreachable(why)) => Reply::Unreachable(why),
+        // Each attempt was closed unread: no agent behaves so while it exits, only one that does not know this protocol.
         Err(Fault::NotTaken) => {
             Reply::Foreign("it closed the connection before it read the call".into())
         }

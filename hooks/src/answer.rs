@@ -106,6 +106,7 @@ pub fn unreadable(call: &Call, operation: Operation, why: &Unreadable) -> Answer
 fn rewritten(text: String, xml: &str) -> Answer {
     let unchanged = text == xml;
     Answer {
+        // libvirt parses and checks a text that it gets, and takes empty output as unchanged.
         xml: if unchanged { String::new() } else { text },
         ..Answer::pass()
     }

@@ -57,6 +57,7 @@ pub struct Affects {
 pub fn attach(domain: &str, xml: &str, affects: Affects, limit: Duration) -> Reply {
     let Affects { live, config } = affects;
     let options = [("live", live), ("config", config)].into_iter();
+    // Only options that are set: an agent of an earlier version refuses unknown ones.
     let options = options.filter(|(_, given)| *given);
     let options: Options<'_> = options.map(|(key, given)| (key, given.into())).collect();
     let body = (domain, xml, options);
@@ -171,6 +172,7 @@ pub fn failure_of(reply: &Reply, work: &str) -> String {
 }
 
 fn called<B: Serialize + Type>(method: &str, body: &B, limit: Duration) -> Result<Message, Fault> {
+    // A runtime for each call: the callers are programs without one, and a call may come from any thread.
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(asked(method, body, limit)),

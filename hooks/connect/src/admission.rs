@@ -35,7 +35,7 @@ use crate::failure::{self, CONFIG_UNSUPPORTED, OPERATION_FAILED};
 use crate::forward::{Gate, Verdict};
 use crate::packet::{Header, Packet};
 use crate::procedure::{Arguments, Call, Definition, replace};
-use crate::splitter::Fate;
+use crate::splitter::Handling;
 
 /// Calls that wait for the agent before the client is read no more. Keepalive stops then, and libvirt's daemon closes a connection
 /// that does not answer for 30 s (`keepalive_interval`, `keepalive_count` in its settings). A hanging agent takes 20 s for each call.
@@ -115,6 +115,7 @@ impl Admission {
         let (jobs, taken) = channel::<Job>();
         let (decided, done) = channel();
         let (notifier, notify) = UnixStream::pair()?;
+        // `verdict` reads a byte that may not be there yet.
         notifier.set_nonblocking(true)?;
         let mut notify = notify;
         let work = move || {
@@ -166,9 +167,11 @@ impl Admission {
                 return Ok(is_asked.then_some(Question::Attach(domain, affects, text)));
             }
             Some(Ok(Arguments::Start(uuid))) => {
+                // The agent writes the list at its start. Without it no agent has run since boot, so nothing is pending.
                 let known = self.run.join("devices").exists();
                 return Ok(known.then(|| Question::Settle(uuid_text(uuid))));
             }
+            // Arguments that cannot be read are for the daemon, whose error names what is wrong.
             Some(Ok(Arguments::Nothing) | Err(_)) | None => return Ok(None),
         };
         let asked: Vec<Text> = texts
@@ -212,15 +215,16 @@ impl Admission {
 }
 
 impl Gate for Admission {
-    fn fate(&mut self, header: &Header) -> Fate {
+    fn handling(&mut self, header: &Header) -> Handling {
         match Call::of(header) {
-            None => Fate::Pass,
-            Some(call) if header.size() <= call.longest() => Fate::Hold,
-            Some(Call::Start) => Fate::Pass,
+            None => Handling::Pass,
+            Some(call) if header.size() <= call.longest() => Handling::Hold,
+            // A start that is longer than its arguments can be is not a valid call.
+            Some(Call::Start) => Handling::Pass,
             Some(_) => {
                 let refusal = Refusal(OPERATION_FAILED, too_large(header.size()));
                 self.ready.push_back(refusal.verdict(header));
-                Fate::Discard
+                Handling::Discard
             }
         }
     }
@@ -305,6 +309,7 @@ impl Text {
     /// The text with its completed parts, and where it stands in the arguments.
     fn completed(self, ask: impl Fn(&str) -> Reply) -> Result<(Range<usize>, String), Refusal> {
         let mut text = self.text;
+        // From the end, so that the ranges of the earlier parts stay valid.
         for part in self.parts.into_iter().rev() {
             match ask(&text[part.range.clone()]) {
                 Reply::Done(completed) => text.replace_range(part.range, &completed),
@@ -370,6 +375,7 @@ fn contained(text: &str) -> Vec<Range<usize>> {
             child("state").is_some_and(|state| matches!(state.text(), Some("running" | "paused")))
         }
     };
+    // Its devices must stay as they were saved: libvirt refuses a restore with another set of devices.
     if has_memory {
         return Vec::new();
     }

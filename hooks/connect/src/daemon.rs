@@ -51,6 +51,7 @@ impl fmt::Display for Fault {
 #[must_use]
 pub fn socket(directory: &Path, read_only: bool) -> PathBuf {
     let end = if read_only { "sock-ro" } else { "sock" };
+    // By the socket and not by the process: systemd starts the daemon at the first connection.
     let modular = directory.join(format!("virtqemud-{end}"));
     match modular.exists() {
         true => modular,
@@ -67,6 +68,7 @@ pub fn connect(path: &Path) -> Result<UnixStream, Fault> {
     let stream = connected.map_err(|error| Fault::Connect(path.to_owned(), error))?;
     let peer = socket_peercred(&stream);
     let peer = peer.map_err(|error| Fault::Connect(path.to_owned(), error.into()))?;
+    // SO_PEERCRED has the user who called listen(2), which for a socket of systemd is root.
     check(path, peer.uid)?;
     Ok(stream)
 }

@@ -19,6 +19,7 @@ const MAX_MESSAGE: usize = 64 << 10;
 #[must_use]
 pub fn reply(call: &Header, code: u32, message: &str) -> Packet {
     let mut end = message.len().min(MAX_MESSAGE);
+    // libvirt's clients may expect UTF-8; half a character would be none.
     while !message.is_char_boundary(end) {
         end -= 1;
     }

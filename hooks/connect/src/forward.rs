@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::packet::{Header, Packet, Violation};
 use crate::socket::{End, Queue, Read};
-use crate::splitter::{Fate, Piece, Splitter};
+use crate::splitter::{Handling, Piece, Splitter};
 
 /// Bytes of a queue from which on its direction is not read.
 const FULL: usize = 256 << 10;
@@ -29,8 +29,8 @@ const CHUNK: usize = 64 << 10;
 
 /// Decides about held calls.
 pub trait Gate {
-    /// Asked for the head of each packet of the client. A packet with [`Fate::Discard`] is answered by a [`Verdict`] as well.
-    fn fate(&mut self, header: &Header) -> Fate;
+    /// Asked for the head of each packet of the client. A packet with [`Handling::Discard`] is answered by a [`Verdict`] as well.
+    fn handling(&mut self, header: &Header) -> Handling;
     /// Takes a whole packet that was held.
     fn take(&mut self, packet: Packet);
     /// False while it has enough calls to decide.
@@ -108,7 +108,7 @@ impl Direction {
         &mut self,
         from: &End<'_>,
         chunk: &mut [u8],
-        fate: impl FnMut(&Header) -> Fate,
+        handling: impl FnMut(&Header) -> Handling,
         held: &mut Vec<Packet>,
     ) -> io::Result<Result<(), Violation>> {
         let (count, descriptors) = match from.read(chunk)? {
@@ -125,7 +125,9 @@ impl Direction {
             Piece::Slot(descriptor) => queue.push_descriptor(descriptor),
             Piece::Held(packet) => held.push(packet),
         };
-        Ok(self.splitter.feed(&chunk[..count], descriptors, fate, out))
+        Ok(self
+            .splitter
+            .feed(&chunk[..count], descriptors, handling, out))
     }
 
     /// Puts packets of this program between two others.
@@ -148,6 +150,7 @@ impl Direction {
             self.inserted.clear();
             return;
         }
+        // EPIPE and the like end only this direction: the other one may still have the daemon's last reply.
         let broken = self.queue.write(to).is_err();
         // Behind a packet that ended in the middle, nothing can be inserted.
         let inserted = self.inserted.is_empty() || !self.splitter.is_between();
@@ -260,9 +263,9 @@ impl Connection<'_> {
 
     fn read_client(&mut self, gate: &mut impl Gate) -> Result<(), Fault> {
         let mut held = Vec::new();
-        let fate = |header: &Header| gate.fate(header);
+        let handling = |header: &Header| gate.handling(header);
         self.up
-            .read(self.client, &mut self.chunk, fate, &mut held)?
+            .read(self.client, &mut self.chunk, handling, &mut held)?
             .map_err(Fault::Client)?;
         held.into_iter().for_each(|packet| gate.take(packet));
         Ok(())
@@ -273,7 +276,7 @@ impl Connection<'_> {
             .read(
                 self.daemon,
                 &mut self.chunk,
-                |_| Fate::Pass,
+                |_| Handling::Pass,
                 &mut Vec::new(),
             )?
             .map_err(Fault::Daemon)

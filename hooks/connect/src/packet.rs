@@ -72,10 +72,12 @@ pub enum Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length(length) => write!(f, "a packet of {length} bytes; it has {HEAD} to {MAX}"),
+            Self::Length(length) => {
+                write!(f, "a packet of {length} bytes; expected {HEAD} to {MAX}")
+            }
             Self::Descriptors(count) => write!(
                 f,
-                "a packet with {count} descriptors; it has at most {MAX_DESCRIPTORS}"
+                "a packet with {count} descriptors; at most {MAX_DESCRIPTORS} are allowed"
             ),
             Self::NoDescriptor => f.write_str("a byte without its descriptor"),
         }

@@ -70,6 +70,7 @@ impl<'a> End<'a> {
             Ok((0, _)) => Ok(Read::End),
             Ok((count, descriptors)) => Ok(Read::Bytes(count, descriptors)),
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(Read::Nothing),
+            // A client that is killed with unread replies resets the connection; that is its end and no fault.
             Err(rustix::io::Errno::CONNRESET) => Ok(Read::End),
             Err(error) => Err(error.into()),
         }
@@ -79,6 +80,7 @@ impl<'a> End<'a> {
         let mut space =
             [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS as usize))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        // DONTWAIT in addition to O_NONBLOCK: the flag of a shared file description may be cleared by another process.
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let message = recvmsg(
             self.input,
@@ -175,6 +177,7 @@ impl Queue {
             let descriptor = slot.map(|(_, descriptor)| descriptor.as_fd());
             match to.write(&self.bytes[self.written..end], descriptor) {
                 Ok(count) => {
+                    // The kernel passes the descriptor with the first byte that it takes.
                     if count > 0 && descriptor.is_some() {
                         self.slots.pop_front();
                     }
@@ -195,6 +198,7 @@ impl Queue {
             self.bytes.clear();
             self.bytes.shrink_to(KEPT);
             self.written = 0;
+        // Only when at least half is written: each byte is then moved at most once on average.
         } else if self.written >= self.len() {
             self.bytes.drain(..self.written);
             for (at, _) in &mut self.slots {

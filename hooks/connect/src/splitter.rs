@@ -16,9 +16,9 @@ use std::os::fd::OwnedFd;
 
 use crate::packet::{HEAD, Header, MAX_DESCRIPTORS, Packet, Violation};
 
-/// What becomes of a packet.
+/// How a packet is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Handling {
     /// Its bytes are forwarded as they arrive.
     Pass,
     /// It is kept until it is whole.
@@ -51,7 +51,7 @@ enum State {
 #[derive(Debug)]
 pub struct Splitter {
     state: State,
-    fate: Fate,
+    handling: Handling,
     /// The head of the current packet, and all of a held one.
     kept: Vec<u8>,
     header: Option<Header>,
@@ -64,7 +64,7 @@ impl Default for Splitter {
     fn default() -> Self {
         Self {
             state: State::Head,
-            fate: Fate::Pass,
+            handling: Handling::Pass,
             kept: Vec::with_capacity(HEAD + 4),
             header: None,
             count: 0,
@@ -77,7 +77,7 @@ impl Splitter {
     /// True between two packets of the output: another packet may be put there.
     #[must_use]
     pub fn is_between(&self) -> bool {
-        self.fate != Fate::Pass || matches!(self.state, State::Head)
+        self.handling != Handling::Pass || matches!(self.state, State::Head)
     }
 
     /// Takes the bytes of one read and the descriptors that came with its last byte.
@@ -88,14 +88,14 @@ impl Splitter {
         &mut self,
         mut bytes: &[u8],
         descriptors: Vec<OwnedFd>,
-        mut fate: impl FnMut(&Header) -> Fate,
+        mut handling: impl FnMut(&Header) -> Handling,
         mut out: impl FnMut(Piece<'_>),
     ) -> Result<(), Violation> {
         // A descriptor with another byte is closed, as libvirt's own reads do.
         let mut descriptors = descriptors.into_iter();
         while !bytes.is_empty() {
             match self.state {
-                State::Head => bytes = self.head(bytes, &mut fate, &mut out)?,
+                State::Head => bytes = self.head(bytes, &mut handling, &mut out)?,
                 State::Body(left) => {
                     let (now, rest) = bytes.split_at(left.min(bytes.len()));
                     self.body(now, &mut out);
@@ -121,7 +121,7 @@ impl Splitter {
     fn head<'a>(
         &mut self,
         bytes: &'a [u8],
-        fate: &mut impl FnMut(&Header) -> Fate,
+        handling: &mut impl FnMut(&Header) -> Handling,
         out: &mut impl FnMut(Piece<'_>),
     ) -> Result<&'a [u8], Violation> {
         let wanted = match self.header {
@@ -153,8 +153,9 @@ impl Splitter {
                 header
             }
         };
-        self.fate = fate(&header);
-        if self.fate == Fate::Pass {
+        // Decided by the head alone, before a long payload is kept.
+        self.handling = handling(&header);
+        if self.handling == Handling::Pass {
             out(Piece::Bytes(&self.kept));
         }
         let left = header.size() - self.kept.len();
@@ -173,18 +174,18 @@ impl Splitter {
     }
 
     fn body(&mut self, bytes: &[u8], out: &mut impl FnMut(Piece<'_>)) {
-        match self.fate {
-            Fate::Pass => out(Piece::Bytes(bytes)),
-            Fate::Hold => self.kept.extend_from_slice(bytes),
-            Fate::Discard => {}
+        match self.handling {
+            Handling::Pass => out(Piece::Bytes(bytes)),
+            Handling::Hold => self.kept.extend_from_slice(bytes),
+            Handling::Discard => {}
         }
     }
 
     fn slot(&mut self, descriptor: OwnedFd, out: &mut impl FnMut(Piece<'_>)) {
-        match self.fate {
-            Fate::Pass => out(Piece::Slot(descriptor)),
-            Fate::Hold => self.descriptors.push(descriptor),
-            Fate::Discard => {}
+        match self.handling {
+            Handling::Pass => out(Piece::Slot(descriptor)),
+            Handling::Hold => self.descriptors.push(descriptor),
+            Handling::Discard => {}
         }
     }
 
@@ -203,7 +204,7 @@ impl Splitter {
         }
         self.state = State::Head;
         let header = self.header.take();
-        if let (Fate::Hold, Some(header)) = (self.fate, header) {
+        if let (Handling::Hold, Some(header)) = (self.handling, header) {
             out(Piece::Held(Packet {
                 header,
                 bytes: mem::take(&mut self.kept),

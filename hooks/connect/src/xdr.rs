@@ -80,6 +80,7 @@ impl<'a> Reader<'a> {
             return Err(Malformed);
         }
         let bytes = self.take(length)?;
+        // XDR pads each item to a multiple of four bytes (RFC 4506, section 3).
         self.take(padding(length))?;
         Ok(Text {
             bytes,

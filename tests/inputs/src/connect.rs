@@ -2,7 +2,7 @@
 
 use ::connect::packet::{HEAD, Header, Packet, Violation};
 use ::connect::procedure::{Arguments, Call, Definition, replace};
-use ::connect::splitter::{Fate, Piece, Splitter};
+use ::connect::splitter::{Handling, Piece, Splitter};
 
 /// The bytes arrive in pieces of these sizes.
 const PIECES: [usize; 3] = [1, 7, usize::MAX];
@@ -30,16 +30,16 @@ type Output = (Vec<u8>, Vec<Vec<u8>>, Result<(), Violation>);
 fn split(bytes: &[u8], size: usize) -> Output {
     let (mut splitter, mut passed, mut held) = (Splitter::default(), Vec::new(), Vec::new());
     for piece in bytes.chunks(size.min(bytes.len().max(1))) {
-        let fate = |header: &_| match Call::of(header) {
-            Some(_) => Fate::Hold,
-            None => Fate::Pass,
+        let handling = |header: &_| match Call::of(header) {
+            Some(_) => Handling::Hold,
+            None => Handling::Pass,
         };
         let out = |piece: Piece<'_>| match piece {
             Piece::Bytes(bytes) => passed.extend_from_slice(bytes),
             Piece::Slot(_) => {}
             Piece::Held(packet) => held.push(packet.bytes),
         };
-        if let Err(violation) = splitter.feed(piece, Vec::new(), fate, out) {
+        if let Err(violation) = splitter.feed(piece, Vec::new(), handling, out) {
             return (passed, held, Err(violation));
         }
     }

@@ -12,7 +12,7 @@ use connect::admission::{Admission, Agent};
 use connect::forward::{Gate, Verdict};
 use connect::packet::{HEAD, Header};
 use connect::procedure::{Arguments, Call};
-use connect::splitter::Fate;
+use connect::splitter::Handling;
 use connect::xdr::Reader;
 use hooks::agent::Reply;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -101,7 +101,7 @@ impl Scene {
     /// The outcome of a call, which the gate holds.
     fn outcome(&mut self, bytes: &[u8]) -> Outcome {
         let packet = parsed(bytes);
-        assert_eq!(self.gate.fate(&packet.header), Fate::Hold);
+        assert_eq!(self.gate.handling(&packet.header), Handling::Hold);
         self.gate.take(packet);
         self.next()
     }
@@ -249,7 +249,7 @@ fn call_beyond_the_limit_is_refused_before_its_payload() {
     let mut scene = Scene::start(None);
     let mut header = parsed(&define(1, "")).header;
     header.length = u32::try_from(Call::Definition.longest() + 1).expect("a length");
-    assert_eq!(scene.gate.fate(&header), Fate::Discard);
+    assert_eq!(scene.gate.handling(&header), Handling::Discard);
     assert!(matches!(scene.next(), Outcome::Refused(9, message) if message.contains("VD-HOK-001")));
 }
 

@@ -14,7 +14,7 @@ use connect::forward::{Fault, Gate, Verdict, forward};
 use connect::packet::{Header, Packet, Violation};
 use connect::procedure::replace;
 use connect::socket::End;
-use connect::splitter::Fate;
+use connect::splitter::Handling;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -31,10 +31,10 @@ struct Renaming {
 }
 
 impl Gate for Renaming {
-    fn fate(&mut self, header: &Header) -> Fate {
+    fn handling(&mut self, header: &Header) -> Handling {
         match header.procedure {
-            11 | 309 => Fate::Hold,
-            _ => Fate::Pass,
+            11 | 309 => Handling::Hold,
+            _ => Handling::Pass,
         }
     }
 

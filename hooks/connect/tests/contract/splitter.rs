@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use connect::packet::{HEAD, MAX, Violation};
-use connect::splitter::{Fate, Piece, Splitter};
+use connect::splitter::{Handling, Piece, Splitter};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -35,11 +35,11 @@ fn descriptor() -> OwnedFd {
     File::open("/dev/null").expect("a file").into()
 }
 
-fn fate(header: &connect::packet::Header) -> Fate {
+fn handling(header: &connect::packet::Header) -> Handling {
     match header.procedure {
-        11 | 309 => Fate::Hold,
-        12 => Fate::Discard,
-        _ => Fate::Pass,
+        11 | 309 => Handling::Hold,
+        12 => Handling::Discard,
+        _ => Handling::Pass,
     }
 }
 
@@ -47,7 +47,7 @@ fn fate(header: &connect::packet::Header) -> Fate {
 fn fed(bytes: &[u8], size: usize) -> Result<Output, Violation> {
     let (mut splitter, mut output) = (Splitter::default(), Output::default());
     for piece in bytes.chunks(size) {
-        splitter.feed(piece, Vec::new(), fate, |piece| output.add(piece))?;
+        splitter.feed(piece, Vec::new(), handling, |piece| output.add(piece))?;
     }
     Ok(output)
 }
@@ -111,12 +111,12 @@ fn descriptors_follow_their_packet() {
             assert!(output.held.is_empty(), "before its descriptors");
             let add = |piece: Piece<'_>| output.add(piece);
             splitter
-                .feed(piece, descriptors, fate, add)
+                .feed(piece, descriptors, handling, add)
                 .expect("a packet");
         }
         let after = call(1, 2, &[]);
         splitter
-            .feed(&after, Vec::new(), fate, |piece| output.add(piece))
+            .feed(&after, Vec::new(), handling, |piece| output.add(piece))
             .expect("a packet");
         let expected = match passes {
             true => Output {
@@ -153,7 +153,7 @@ fn descriptor_of_another_byte_is_closed() {
     let bytes = call(1, 1, &[0; 8]);
     let add = |piece: Piece<'_>| output.add(piece);
     splitter
-        .feed(&bytes, vec![descriptor()], fate, add)
+        .feed(&bytes, vec![descriptor()], handling, add)
         .expect("a packet");
     assert_eq!((output.passed, output.slots), (bytes, 0));
 }

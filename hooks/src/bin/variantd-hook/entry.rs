@@ -51,6 +51,7 @@ fn run(arguments: &Arguments, operation: Option<Operation>) -> u8 {
             sentence::not_asked(arguments, why);
             0
         }
+        // Without a child a crash is a failure for libvirt. At these operations it refuses a start at most.
         Err(_) => work(arguments),
     }
 }
@@ -97,6 +98,7 @@ fn fill_descriptors() {
     for descriptor in [stdin(), stdout(), stderr()] {
         if fcntl_getfd(descriptor).is_err() {
             let null = open(c"/dev/null", OFlag::O_RDWR, Mode::empty());
+            // Kept open on purpose, under the number that was closed.
             std::mem::forget(null);
         }
     }
