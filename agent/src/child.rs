@@ -105,9 +105,10 @@ impl InChild {
         let child = Running::start(command(&self.program, request), request, came_late);
         let child = child.map_err(|why| no_answer(&why))?;
         match child.told_within(limit, &[FIRST_WORD, NEXT_WORD], waiting) {
+            // Also a reply of "refused": the child has exited, so the kernel is done with the device.
             Some(answer) => written(answer),
             None => {
-                error!("{object} is stuck");
+                error!("{object} is stuck in the kernel; see 'journalctl -k'");
                 let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
                 stuck.insert(object, child);
                 Err(Errno::ETIMEDOUT)
@@ -125,6 +126,7 @@ impl InChild {
     /// Refuses an object with a stuck write.
     fn refuse_stuck(&self, object: &Object) -> Result<(), Errno> {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        // The result of the late write does not matter: the next restore reads the device's state.
         let ended = stuck.get(object).and_then(Running::now);
         if ended.is_some() {
             stuck.remove(object);
@@ -198,6 +200,7 @@ impl Kernel for InChild {
 
     fn regions(&self, device: PciAddress) -> Result<Regions, RegionError> {
         let object = Object::Device(device);
+        // A query takes the device's lock as a bind does, and would wait behind the stuck write.
         self.refuse_stuck(&object).map_err(|_| RegionError::Stuck)?;
         probe::ask(&self.program, &self.root, device)
     }
@@ -260,6 +263,7 @@ fn deadline(
         }
         // A barrier waits for a bind in progress, and the kernel chooses the driver: use the limit of any driver.
         Attribute::Probe | Attribute::Barrier(_) => limits.with_any_driver(device),
+        // An unbind runs the driver's remove function and no probe. It blocks only while the device is in use.
         Attribute::Override(_) | Attribute::Unbind(_) | Attribute::UnbindLock(_) => DEADLINE,
     }
 }

@@ -179,6 +179,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let instance = Instance::hold(&places.run)?;
     let free = bus::require_free(SERVICE);
     in_time("query the owner of variantd's name on the system bus", free).await?;
+    // Before the runtime is busy: the hook has its own thread, so that no other work delays it.
     let thread = hook::thread()?;
     let context = context(places)?;
     published(&context, &places.run)?;
@@ -194,6 +195,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let resumed = assigner.clone();
     // May wait for the kernel; a hook call for one of these domains waits for it.
     tokio::task::spawn_blocking(move || resumed.resume());
+    // Unbounded: libvirt's event loop must never wait for the agent. libvirt itself limits the rate.
     let (events, seen) = unbounded_channel();
     let (repairs, wanted) = unbounded_channel();
     let live = libvirt::connect(places.uri.clone(), events)?;
@@ -226,8 +228,10 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         definitions: places.root.join(DEFINITIONS),
     };
     let served = serve(manager.clone(), &places.run).await?;
+    // After all objects exist: the bus delivers calls as soon as the name has an owner.
     let lost = bus::request(&served, SERVICE);
     let lost = in_time("register the name on the system bus", lost).await?;
+    // Last: a call in the queue of systemd's socket is then served by an agent that is complete.
     let socket = socket(&places.run, hook, &thread)?;
     supervisor.ready();
     tokio::spawn(supervisor.clone().watch(assigner, worker, thread, callers));

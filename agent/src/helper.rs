@@ -105,6 +105,7 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
                 came_late();
             }
         };
+        // Before the process: a helper without a thread would never be reaped.
         thread::Builder::new().spawn(work)?;
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = Arc::new(Mutex::new(piped.stderr(Stdio::piped()).spawn()?));
@@ -143,6 +144,7 @@ impl<T: DeserializeOwned + Send + 'static> Running<T> {
                 Err(_) => break,
             }
         }
+        // Before the last look: a reply after it is reported by `came_late`.
         self.late.store(true, Ordering::SeqCst);
         // It may have come between the two.
         self.now()
@@ -185,6 +187,7 @@ fn exchange<T: DeserializeOwned>(child: &Mutex<Child>, request: &[u8]) -> Result
         let _ = input.write_all(request);
     }
     let (mut answer, mut words) = (Vec::new(), Vec::new());
+    // Unbounded, because the helper is our own program, run from a directory that only root can write.
     let read = output.map_or(Ok(0), |mut output| output.read_to_end(&mut answer));
     let complaint = complaint.map(|complaint| complaint.take(COMPLAINT));
     let heard = complaint.map_or(Ok(0), |mut complaint| complaint.read_to_end(&mut words));

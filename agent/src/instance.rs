@@ -83,6 +83,7 @@ impl Instance {
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self(Some(file))),
+                // systemd may start the next agent while the exiting one still closes its files.
                 Err(TryLockError::WouldBlock) if since.elapsed() < GRACE => thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => {
                     let pid = file.metadata().ok().and_then(|meta| holder(&meta));

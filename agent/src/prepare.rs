@@ -370,9 +370,7 @@ fn emulator(domain: &Domain, capabilities: &Capabilities) -> Option<Note> {
     Some(Note {
         code: Code::TargetEmulator,
         device: None,
-        text: format!(
-            "<emulator> names '{named}', and what was planned is for the version of '{known}'"
-        ),
+        text: format!("<emulator> is '{named}', but the plan is for the version of '{known}'"),
     })
 }
 
@@ -394,10 +392,8 @@ fn wait_for_request(
 
 fn raced(domain: &DomainRef) -> Refusal {
     let reason = format!("the definition of '{domain}' kept changing");
-    let hint = Hint::run(line(["variantctl", "prepare", &domain.name])).then(
-        "when no other client \
-        edits it",
-    );
+    let hint = Hint::run(line(["variantctl", "prepare", &domain.name]))
+        .then(" when no other client edits it");
     Refusal::new(Code::XmlRaced, reason, hint)
 }
 

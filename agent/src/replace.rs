@@ -67,6 +67,7 @@ fn write(
 ) -> Result<Written, PrepareError> {
     let watch = libvirt.changes().watch(&domain.uuid);
     // Also shows whether the domain still has a definition: defining a transient guest would give it one.
+    // The watch was started before this read: a change between the two is in it.
     if read(libvirt, domain)? != before || !watch.seen().is_empty() {
         return Ok(Written::Changed);
     }
@@ -89,6 +90,7 @@ fn write(
         return removed(libvirt, domain, &seen);
     }
     let theirs: Vec<&String> = captured.iter().filter(|text| **text != now).collect();
+    // Not by comparing the texts: libvirt formats a definition in its own way and adds addresses.
     let is_ours = lost_elements(text, &now).is_empty() && is_marked(text) == is_marked(&now);
     match theirs.last() {
         // The other client's definition is the last one.
@@ -133,6 +135,7 @@ fn capture(
     let (mut count, mut captured) = (0, Vec::new());
     while captured.len() < CAPTURED && watch.before_end(count, EVENT) {
         count = watch.seen().len();
+        // Of five calls of one client the worker uses four, so reads for several domains must not run at the same time.
         let _one = CAPTURE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(Some(read)) = libvirt.inactive_xml(&domain.uuid)
             && read != before
@@ -158,6 +161,7 @@ fn removed(
         .iter()
         .filter(|change| **change == Change::Defined)
         .count();
+    // Another client has defined it again after its removal, so the present definition may be its own.
     if defines > 1 || seen.last() != Some(&Change::Defined) {
         return Ok(Written::Changed);
     }

@@ -37,6 +37,7 @@ impl Supervisor {
     pub fn of_environment() -> Self {
         let socket = env::var("NOTIFY_SOCKET").ok();
         let number = |key| env::var(key).ok()?.parse::<u64>().ok();
+        // Inherited by children, for which systemd does not wait (sd_watchdog_enabled(3)).
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0);
         Self {
@@ -79,6 +80,7 @@ impl Supervisor {
                 assigner.answers();
                 worker.answers();
             };
+            // A lock that is never released blocks this task, so no message is sent and systemd restarts the agent.
             let answers = hooks.spawn(async move { spawn_blocking(locks).await });
             let answered = answers.await.and_then(|answered| answered);
             match (answered, callers.round_trip().await) {
@@ -99,6 +101,7 @@ impl Supervisor {
         };
         for attempt in 1..=ATTEMPTS {
             let sent =
+                // A new socket each time: it needs no state, and it works after the descriptors were used up.
                 UnixDatagram::unbound().and_then(|own| own.send_to_addr(words.as_bytes(), socket));
             match sent {
                 Ok(_) => return,
@@ -116,6 +119,7 @@ impl Supervisor {
 
 fn address(path: &str) -> io::Result<SocketAddr> {
     match path.strip_prefix('@') {
+        // `@` is systemd's notation of the abstract namespace (sd_notify(3)).
         Some(name) => SocketAddr::from_abstract_name(name),
         None => SocketAddr::from_pathname(path),
     }

@@ -25,6 +25,7 @@ const REST: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn of_start(rules: &Rules) -> Duration {
     let bind = BindLimits::of_recipes(&rules.recipes).longest();
+    // Services are stopped one after another; devices are bound in parallel, so the longest bind counts once.
     let services = rules.config.stop_services.iter().map(|_| service::STOP);
     let verified = match rules.config.verify {
         Verify::Regions => probe::DEADLINE,

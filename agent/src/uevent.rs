@@ -51,6 +51,7 @@ fn listen_for_ever(notifier: &Notifier) {
             Err(error) => error,
         };
         let kind = error.raw_os_error();
+        // One warning for each reason, not one every five seconds.
         if printed != Some(kind) {
             deaf(&error);
         }
@@ -66,6 +67,7 @@ fn open() -> io::Result<OwnedFd> {
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::NetlinkKObjectUEvent,
     )?;
+    // Port 0: the kernel chooses a free one.
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL))?;
     Ok(socket)
 }

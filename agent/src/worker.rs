@@ -181,6 +181,7 @@ impl Worker {
     ) {
         loop {
             tokio::select! {
+                // Handling an event only starts a task, so events stay in libvirt's order and the queue stays short.
                 Some(event) = events.recv() => self.react(event),
                 Some(domain) = repairs.recv() => self.queue(domain, Trigger::Repair),
                 else => return,
@@ -203,6 +204,7 @@ impl Worker {
             // It continues when its caller no longer waits.
             let _pending = pending;
             worker.locks.with(&domain.uuid, || {
+                // Removed before the definition is read: an event from now on means a change that this preparation may not see.
                 worker.queued().remove(&domain.uuid);
                 progress::begin()?;
                 worker.prepare_now(&domain, trigger)
@@ -331,6 +333,7 @@ impl Worker {
             let mut recovered = worker.assigner.recover_manually(device, OnRefusal::Freed);
             progress::stage("releasing interrupted devices of guests", 0.4);
             recovered.extend(worker.assigner.recover_unsettled(device));
+            // With an empty list libvirt is not called, so `recover` works while libvirt is stopped.
             if !worker.assigner.held().is_empty() {
                 progress::stage("asking libvirt which guests run", 0.7);
                 let running = worker.libvirt.running()?;
@@ -370,6 +373,7 @@ impl Worker {
     fn react(self: &Arc<Self>, event: Event) {
         match event {
             Event::Connected(versions) => {
+                // Before anything is planned: an upgrade of libvirt may be the reason of the new connection.
                 self.context.known_versions.learn(versions);
                 self.assigner.notifier().notify();
                 tokio::spawn(self.clone().catch_up(versions));
@@ -422,7 +426,7 @@ impl Worker {
                     self.queue(domain, Trigger::Define);
                 }
             }
-            Err(error) => warn!("cannot catch up with libvirt: {error}"),
+            Err(error) => warn!("cannot read from libvirt which domains exist: {error}"),
         }
         if !self.stack_waits.swap(true, Ordering::SeqCst) {
             self.ask_stack_again().await;
@@ -520,6 +524,7 @@ impl Worker {
         }
         let running: Vec<_> = running.into_iter().map(|(domain, _)| domain.uuid).collect();
         self.assigner.recover(&running);
+        // Guests that ended while the agent was not connected; the list of running guests is older than a start in the meantime.
         for (domain, _) in self.assigner.held() {
             self.release_missed(&domain)?;
         }
@@ -527,6 +532,7 @@ impl Worker {
     }
 
     fn prepare_now(&self, domain: &DomainRef, trigger: Trigger) -> Result<Report, PrepareError> {
+        // Only on request: the query opens and resets the devices.
         if let Trigger::Request(_) = trigger {
             self.ask_regions(domain);
         }

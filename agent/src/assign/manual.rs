@@ -354,6 +354,7 @@ impl Assigner {
         let device = manual_bind.rebind.device;
         let step = next(Some(record), &Event::Cancelled);
         self.note_record(device, &manual_bind.purpose, step.record.as_ref())?;
+        // To the state before this bind, which may itself be a manual bind to another driver.
         let back = rebind::restore(&*self.kernel, device, &manual_bind.now);
         let event = match &back {
             Ok(_) => Event::Restored,

@@ -65,7 +65,7 @@ impl Assigner {
     fn resume_one(&self, domain: &DomainRef, entry: &Entry) {
         for held in entry.devices.iter().filter(|held| held.is_unsettled()) {
             let (device, state) = (held.address, held.record.phase);
-            warn!("releasing '{device}' of '{domain}', which was left {state:?}");
+            warn!("releasing '{device}' of '{domain}', which was left in phase {state:?}");
         }
         let result = self.locks.with(&domain.uuid, || {
             // Otherwise a hook call came first and made the entry.

@@ -80,6 +80,7 @@ fn main() -> ExitCode {
 /// tokio panics if it cannot create the descriptors for signals (tokio 1.54, signal/unix.rs): returns an error instead.
 fn runtime() -> anyhow::Result<Runtime> {
     let hook = panic::take_hook();
+    // The panic is turned into an error below; its usual message would only confuse.
     panic::set_hook(Box::new(|_| {}));
     let built = panic::catch_unwind(|| {
         // Threads of the pool run at lower priority than this loop, which must read the bus as fast as clients send.
@@ -130,6 +131,7 @@ fn reserved(places: &Places, device: PciAddress) -> ExitCode {
 }
 
 async fn serve(places: Places) -> anyhow::Result<()> {
+    // Before the start: a signal during the start is then kept, and does not end the process in the middle of a change.
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -143,6 +145,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
                 info!("exiting, because nothing needs variantd ('idle_exit' in variantd.conf)");
                 // From now on a call starts a new agent.
                 if let Some(socket) = &agent.socket {
+                    // First the hook's socket, then the name: a call that comes in between finds either this agent or systemd's activation.
                     socket.close().await;
                 }
                 bus::release(&agent.manager, SERVICE).await?;

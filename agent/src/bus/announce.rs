@@ -24,7 +24,9 @@ pub async fn announce(connection: Connection, worker: Arc<Worker>) {
                 }
             }
             // Clients get missed reports from 'ListDomains'.
-            Err(RecvError::Lagged(missed)) => debug!("{missed} reports of domains were dropped"),
+            Err(RecvError::Lagged(missed)) => debug!(
+                "{missed} reports of domains were not sent as signals, because the bus was too slow"
+            ),
             Err(RecvError::Closed) => return,
         }
     }

@@ -45,8 +45,8 @@ pub struct Authority {
     pub root_passes: bool,
     /// Timeout of a reply without user interaction.
     pub deadline: Duration,
-    /// Timeout for a user who types a password.
-    pub timeouts: Duration,
+    /// Timeout of a reply while a user types a password.
+    pub dialog_deadline: Duration,
     /// The callers.
     pub callers: Callers,
     /// The authorization that the caller of a job had when it started the job; the caller may have disconnected since.
@@ -58,7 +58,7 @@ impl Default for Authority {
         Self {
             root_passes: true,
             deadline: Duration::from_secs(10),
-            timeouts: Duration::from_secs(300),
+            dialog_deadline: Duration::from_secs(300),
             callers: Callers::default(),
             granted: None,
         }
@@ -167,8 +167,10 @@ impl Authority {
             Some(user) if self.root_passes && caller::is_root(user) => return Ok(granted),
             Some(user) => user,
         };
+        // polkit identifies the caller by its bus name, which is gone when a job begins after its caller has left.
         let question = self.ask(header, action, about, false);
         match question.await {
+            // Without `granted`: the job asks again, with the dialog, at its turn.
             Verdict::Challenge if is_interactive(header) => Ok(self.clone()),
             verdict => decide(verdict, action, user).map(|()| granted),
         }
@@ -198,7 +200,7 @@ impl Authority {
         let body = (subject, action.to_string(), details, interaction, &*id);
         let check = call(bus, "CheckAuthorization", &body);
         let limit = if interactive {
-            self.timeouts
+            self.dialog_deadline
         } else {
             self.deadline
         };
@@ -246,6 +248,7 @@ fn verdict(reply: zbus::Result<Message>) -> Verdict {
     match answer {
         Ok((true, ..)) => Verdict::Yes,
         Ok((_, true, _)) => Verdict::Challenge,
+        // Reported as "not authorized" with this detail (polkit, PolkitAuthorizationResult).
         Ok((_, _, details)) if details.contains_key("polkit.dismissed") => Verdict::Dismissed,
         Ok(_) => Verdict::No,
         Err(error) => Verdict::Silent(error.to_string()),
@@ -260,6 +263,7 @@ fn decide(verdict: Verdict, action: Action, user: u32) -> Result<(), BusError> {
     let rule = format!("use sudo, or grant '{action}' by a rule below /etc/polkit-1/rules.d");
     match verdict {
         Verdict::Yes => Ok(()),
+        // Without polkit, as in a minimal installation: the policy's own default for this action is "yes".
         Verdict::Absent if action.is_open() => Ok(()),
         Verdict::Absent => Err(caller::root_only(user)),
         Verdict::No => refused(

@@ -142,6 +142,7 @@ impl Budget {
         }
         let unread = own.map_or(0, |own| own.unread);
         let share = self.unread_share(call.user);
+        // First: a user who does not read gets no error either, because that would be one more unread message.
         if unread >= share + ERROR_REPLIES {
             return Err(Full::NotReading);
         }
@@ -181,6 +182,7 @@ impl Budget {
         let (user, is_root) = (peer.user, peer.is_root);
         let unread = self.users.get(&user).map_or(0, |used| used.unread);
         let share = self.unread_share(user);
+        // Root is exempt: an administrator who reads slowly must still get replies.
         if !is_root && unread + length > share {
             return match unread < share + ERROR_REPLIES {
                 true => Outcome::Replace,
@@ -251,6 +253,7 @@ impl Budget {
     /// end.
     pub(super) fn gone(&mut self, caller: &str) {
         if let Some(peer) = self.peers.remove(caller) {
+            // The bus answers its Ping with an error (NoReply), so no reply from the peer will come.
             self.pings -= usize::from(peer.asked.is_some());
             self.forget_unread(peer.user, peer.unread);
         }
@@ -299,6 +302,7 @@ impl Budget {
         let others = self.users.iter();
         let others =
             others.filter(|(one, used)| **one != user && used.unread > 0 && !self.is_root(**one));
+        // Shrinks as other users leave replies unread; see `UNREAD_OF_ALL` for the sum.
         UNREAD.min(UNREAD_OF_ALL / (others.count() + 1))
     }
 

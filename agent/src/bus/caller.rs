@@ -67,6 +67,7 @@ impl Callers {
         while let Some(signal) = next(&mut left).await {
             if let Ok(change) = signal.args() {
                 let mut state = self.state();
+                // Unique names are never used again (D-Bus specification), so a name can be forgotten when it disappears.
                 if state.users.remove(change.name().as_str()).is_some() {
                     state.budget.gone(change.name().as_str());
                 }
@@ -137,6 +138,7 @@ impl Callers {
     pub(super) fn admit(&self, call: Incoming<'_>) -> Result<(), Full> {
         let mut state = self.state();
         if !state.users.contains_key(call.sender) {
+            // It has left, so an error reply would have no receiver.
             return Err(Full::NotReading);
         }
         if !self.is_ourselves(call.sender) {

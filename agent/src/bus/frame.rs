@@ -58,6 +58,7 @@ impl Lengths {
         let endian = endian(fixed)?;
         let number = |at: usize| usize::try_from(endian.read_u32(&fixed[at..at + 4])).ok();
         Some(Self {
+            // The body starts at a multiple of 8; the length of the fields does not count the padding.
             fields: number(12)?.checked_next_multiple_of(8)?,
             body: number(4)?,
         })
@@ -88,6 +89,7 @@ impl Head {
         };
         Some(Self {
             kind: kind(fields.1)?,
+            // 0 is not a valid serial (D-Bus specification, "Header Fields").
             serial: NonZeroU32::new(fields.5)?,
             reply_to,
             sender: word(FIELD_SENDER),
@@ -107,6 +109,7 @@ pub(super) fn expect_reply(bytes: &mut [u8]) {
 fn kind(byte: u8) -> Option<Kind> {
     Some(match byte {
         1 => Kind::Call,
+        // 2 is METHOD_RETURN, 3 is ERROR.
         2 | 3 => Kind::Reply,
         4 => Kind::Signal,
         _ => return None,

@@ -71,6 +71,7 @@ pub(super) async fn connect(
         callers,
         refuse,
     };
+    // zbus has no timeout by default: a service that does not answer would keep the agent's caller waiting forever.
     let builder = Builder::socket(gate).method_timeout(DEADLINE);
     let connection = timeout(GREETING, add(builder).build());
     let late = |_| zbus::Error::Failure("the bus did not complete the handshake in time".into());
@@ -86,6 +87,7 @@ fn stream(address: &Address) -> zbus::Result<UnixStream> {
     };
     let address = match unix.path() {
         UnixSocket::File(path) => SocketAddr::from_pathname(path)?,
+        // Used by test buses; the system bus has a path.
         UnixSocket::Abstract(name) => SocketAddr::from_abstract_name(name.as_encoded_bytes())?,
         _ => return Err(unsupported().into()),
     };
@@ -178,6 +180,7 @@ impl ReadHalf for Handshake {
     ) -> zbus::Result<Message> {
         // zbus has read behind the handshake; those bytes are the first messages.
         self.0.ahead.append(ahead);
+        // Dropping closes them: the agent has no use for descriptors.
         descriptors.clear();
         let (mut none, mut no_descriptors) = (Vec::new(), Vec::new());
         let message = self.0.receive_message(seq, &mut none, &mut no_descriptors);
@@ -255,6 +258,7 @@ impl Filter {
         match head.kind {
             Kind::Call => self.admits(&head).await,
             Kind::Reply => self.awaits(&head),
+            // Any client may send a unicast signal to the agent; only those of the bus itself mean something.
             Kind::Signal => head.sender == BUS,
         }
     }
@@ -274,6 +278,7 @@ impl Filter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&serial);
+        // The bus's own errors (ServiceUnknown, NoReply) are small, and zbus ignores those that answer none of its calls.
         head.sender == BUS || (is_ours && head.body <= REPLY)
     }
 
@@ -373,6 +378,7 @@ impl WriteHalf for Out {
                     .with_budget(|budget| budget.finish(&caller, serial));
                 sent
             }
+            // A signal to one client is counted as a reply is: the bus keeps it until the client reads it.
             (Type::Signal, Some(caller), _) => {
                 let outcome = self
                     .callers
@@ -421,6 +427,7 @@ impl Out {
         match outcome {
             Outcome::Send => self.outgoing.send_message(message).await?,
             Outcome::Replace => {
+                // The work was done, and its reply is lost: the error tells the caller so.
                 let told = error(caller, serial, refusal(Full::Unread))?;
                 let length = told.data().len();
                 self.callers
@@ -488,6 +495,7 @@ fn too_large(head: &Head) -> Refusal {
 
 /// An error instead of the reply to a call.
 fn error(caller: &str, serial: NonZeroU32, refusal: Refusal) -> zbus::Result<Message> {
+    // Only sender and serial of this message matter: zbus makes an error from a call, and the filter has no parsed one.
     let call = Message::method_call("/", "Call")
         .sender(caller.to_owned())
         .serial(serial)

@@ -161,6 +161,7 @@ impl Listener for Job {
     fn stage(&self, text: &str, done: f64) {
         let mut progress = self.progress();
         text.clone_into(&mut progress.stage);
+        // Parts of the work report their own stages, and the progress must not go backwards.
         progress.done = done.max(progress.done);
         self.news.notify_one();
     }
@@ -181,6 +182,7 @@ async fn say(emitter: &SignalEmitter<'_>, old: &Progress, new: &Progress) -> zbu
     if changed.is_empty() {
         return Ok(());
     }
+    // Values would go to all users of the bus; the owner reads them after the signal.
     let no_values: HashMap<&str, Variant<'_>> = HashMap::new();
     let body = (JOB_INTERFACE, no_values, changed);
     let (interface, name) = ("org.freedesktop.DBus.Properties", "PropertiesChanged");

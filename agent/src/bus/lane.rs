@@ -43,6 +43,7 @@ impl Lanes {
             return work.await;
         };
         let own = self.own(user);
+        // First the user's own turn: otherwise one user could fill the queue of the common one.
         let _own = own.acquire().await;
         let _turn = self.0.others.acquire().await;
         work.await
@@ -50,6 +51,7 @@ impl Lanes {
 
     fn own(&self, user: u32) -> Arc<Semaphore> {
         let mut users = self.0.users.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only users who plan or wait are kept, so the map has at most as many entries as there are unfinished calls.
         users.retain(|_, lane| lane.strong_count() > 0);
         let known = users.get(&user).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {

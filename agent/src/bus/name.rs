@@ -38,6 +38,7 @@ pub async fn require_free(name: &'static str) -> Result<(), NameError> {
         let connection = Connection::system().await?;
         let bus = DBusProxy::new(&connection).await?;
         let owned = bus.name_has_owner(name.try_into()?).await?;
+        // Only for the message: the owner may have ended since.
         let pid = bus.get_connection_unix_process_id(name.try_into()?).await;
         Ok::<_, zbus::Error>((owned, pid.ok()))
     };
@@ -92,6 +93,7 @@ async fn request_one(
     let bus = DBusProxy::new(connection).await?;
     // Subscribed before the request, so that no loss is missed.
     let mut signals = bus.receive_name_lost().await?;
+    // Without the flag the bus would queue this process, and it would serve later, without its start being noticed.
     let flags = RequestNameFlags::DO_NOT_QUEUE;
     match connection.request_name_with_flags(name, flags).await {
         Ok(_) => {}

@@ -18,6 +18,7 @@ pub(super) type Properties = HashMap<&'static str, Variant<'static>>;
 
 /// The path of a device's object.
 pub(super) fn path(device: PciAddress) -> String {
+    // An element of an object path has only letters, digits and underscores (D-Bus specification).
     format!("{DEVICES}{}", device.to_string().replace([':', '.'], "_"))
 }
 

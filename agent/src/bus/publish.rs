@@ -85,6 +85,7 @@ impl Publisher {
                 warn!("cannot publish the devices: {error}");
                 true
             });
+            // Created after the read: a change during the read was counted by `Notify`, and ends the wait at once.
             let notified = assigner.notifier().notified();
             match (unsettled, &self.unlisted) {
                 (true, _) => drop(timeout(AGAIN, notified).await),
@@ -92,6 +93,7 @@ impl Publisher {
                 (false, None) => notified.await,
             }
             sleep(REST).await;
+            // One read follows for all notifications of the pause.
             assigner.notifier().clear();
         }
     }

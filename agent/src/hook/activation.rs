@@ -19,6 +19,7 @@ const FIRST: i32 = 3;
 /// The descriptor is not one listening stream socket.
 pub(super) fn listener() -> io::Result<Option<UnixListener>> {
     let number = |key| env::var(key).ok()?.parse::<u32>().ok();
+    // The variables are inherited: those of another process do not describe our descriptors.
     if number("LISTEN_PID") != Some(process::id()) {
         return Ok(None);
     }
@@ -34,6 +35,7 @@ pub(super) fn listener() -> io::Result<Option<UnixListener>> {
     // SAFETY: systemd has opened this descriptor for this process (LISTEN_PID), no other part of the program uses it,
     // and `Hook::listen` is the only caller, once.
     let passed = unsafe { OwnedFd::from_raw_fd(FIRST) };
+    // systemd passes it without close-on-exec, and a child that keeps it open would hold the socket after the agent's end.
     fcntl(&passed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     let is_stream = getsockopt(&passed, sockopt::SockType)? == SockType::Stream;
     if !is_stream || !getsockopt(&passed, sockopt::AcceptConn)? {

@@ -68,23 +68,26 @@ pub(super) async fn serve(
         budget: budget.clone(),
         held: None,
     };
+    // A limit on calls, not on time: each call has its own deadline.
     for _ in 0..CALLS {
         let Some(message) = timeout(MESSAGE, incoming.next(stream)).await?? else {
             return Ok(());
         };
         let call = serde_json::from_slice::<MethodCall<'_>>(&message);
+        // Up to 1 MiB, which is parsed and no longer needed while the work runs.
         drop(message);
         match call {
             Ok(call) => answer(stream, hook, call).await?,
+            // JSON of the wrong shape: Varlink answers InvalidParameter and keeps the connection. Text that is not JSON ends it.
             Err(error) if error.is_data() => {
-                debug!("a call with invalid parameters: {error}");
+                debug!("refused a call of the hook's socket with invalid parameters: {error}");
                 send(stream, &invalid("parameters")).await?;
             }
             Err(error) => return Err(error.into()),
         }
         incoming.held = None;
     }
-    Err(io::Error::other("too many calls on one connection"))
+    Err(io::Error::other("one connection made too many calls"))
 }
 
 /// The data of one caller.
@@ -119,6 +122,7 @@ impl Incoming {
     async fn keep(&mut self, piece: &[u8]) -> io::Result<()> {
         let bytes = u32::try_from(piece.len()).map_err(io::Error::other)?;
         let taken = self.budget.0.clone().acquire_many_owned(bytes);
+        // Waits before the bytes are stored, so all callers together stay within the budget.
         let taken = timeout(SILENCE, taken).await?.map_err(io::Error::other)?;
         match &mut self.held {
             Some(held) => held.merge(taken),
@@ -186,6 +190,7 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
     );
     let (xml, stage) = (xml.into_owned(), Arc::new(Stage::default()));
     let worker = hook.clone();
+    // On a blocking thread: a bind waits for the kernel, and this thread must send the progress messages.
     let work = heard(stage.clone(), async move {
         spawn_blocking(carried(move || worker.run(operation, &xml))).await
     });
@@ -196,6 +201,7 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
     loop {
         tokio::select! {
             done = &mut work => {
+                // A panic of the work must not become a successful reply: the connection ends, and the hook refuses the start.
                 return done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             }
             // After the agent's own time limit the progress messages stop, and the hook's timeout ends its wait.

@@ -51,9 +51,11 @@ impl Hook {
             Operation::Prepare => self.prepare(&definition),
             Operation::Start => told("start", domain, self.assigner.start(domain)),
             Operation::Started => log(domain, "runs"),
+            // Nothing is released here: `release` comes after libvirt's own cleanup (docs/hooks.rst).
             Operation::Stopped => log(domain, "ended"),
             Operation::Release => told("release", domain, self.release(domain)),
             Operation::Reconnect => self.assigner.adopt(domain),
+            // The two operations whose output libvirt reads (docs/hooks.rst).
             Operation::Migrate | Operation::Restore => return self.rewrite(&definition),
         };
         done.map_or_else(|error| problem(&error), |()| MethodReply::default())
@@ -80,6 +82,7 @@ impl Hook {
         match self.context.look().filter(definition) {
             Ok(completed) => MethodReply {
                 parameters: Results {
+                    // Empty output means "unchanged" to libvirt.
                     xml: Some(completed).filter(|completed| !completed.is_empty()),
                     ..Results::default()
                 },
@@ -112,6 +115,7 @@ impl Hook {
         );
         let again = format!(", or start '{domain}' again: its definition is being completed now");
         let hint = refusal.hint.clone().then(&again);
+        // The agent ends: then the hint must not promise a repair.
         if self.repairs.send(domain).is_err() {
             return refusal;
         }
@@ -122,6 +126,7 @@ impl Hook {
     /// guest. libvirt writes the file before a define returns.
     fn is_transient(&self, domain: &DomainRef) -> bool {
         let file = format!("{}.xml", domain.name);
+        // Without the directory nothing is known: the guest counts as defined, and the repair finds out.
         self.definitions.is_dir() && !self.definitions.join(file).exists()
     }
 }

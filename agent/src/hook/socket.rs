@@ -49,6 +49,7 @@ pub fn thread() -> io::Result<Handle> {
         .enable_all()
         .build()?;
     let handle = runtime.handle().clone();
+    // One thread is enough: it only moves messages, and all work runs on blocking threads.
     let serve = move || runtime.block_on(pending::<()>());
     thread::Builder::new().name("hook".into()).spawn(serve)?;
     Ok(handle)
@@ -64,6 +65,7 @@ impl Socket {
         let (listener, own) = match activation::listener()? {
             Some(listener) => {
                 info!("the hook's socket is systemd's");
+                // systemd passes a blocking socket, and tokio requires a non-blocking one.
                 listener.set_nonblocking(true)?;
                 (UnixListener::from_std(listener)?, None)
             }
@@ -99,6 +101,7 @@ impl Drop for Socket {
 
 /// Only root can open it before its mode is set.
 fn bound(path: &Path) -> io::Result<UnixListener> {
+    // Under another name first: bind(2) makes the file with the mode of the umask, and the final name appears with the right mode.
     let made = path.with_extension("new");
     match fs::remove_file(&made) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -113,6 +116,7 @@ fn bound(path: &Path) -> io::Result<UnixListener> {
 async fn accept(listener: UnixListener, hook: Arc<Hook>, callers: Arc<Semaphore>) {
     let budget = Budget::default();
     loop {
+        // Before the accept: callers above the limit stay in the kernel's queue and use none of our descriptors.
         let Ok(turn) = callers.clone().acquire_owned().await else {
             return;
         };
@@ -138,6 +142,7 @@ async fn serve(
         Ok(peer) if is_root(peer.uid()) => {}
         Ok(peer) => {
             warn!("refused user {} on the hook's socket", peer.uid());
+            // The file's mode keeps others out; this also covers a descriptor that was passed to another user's process.
             return connection::deny(&mut stream).await;
         }
         Err(error) => return debug!("a caller disconnected from the hook's socket: {error}"),

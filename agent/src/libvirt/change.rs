@@ -56,6 +56,7 @@ impl Changes {
     /// libvirt has reported a change.
     pub fn note(&self, domain: &DomainUuid, change: Change) {
         if let Some(log) = self.watched().get_mut(domain)
+            // More changes than that are answered as "kept changing" long before.
             && log.seen.len() < LIMIT
         {
             log.seen.push(change);

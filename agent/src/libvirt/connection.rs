@@ -90,7 +90,9 @@ type Kind = [Option<String>; 3];
 /// # Errors
 /// libvirt's library cannot set up its event loop.
 pub fn connect(uri: String, events: UnboundedSender<Event>) -> Result<Live, LibvirtError> {
+    // Otherwise the library prints each error to standard error, in addition to returning it.
     virt::error::clear_error_callback();
+    // Must come before the first connection: a connection without an event loop has no events and no keepalive.
     virt::event::event_register_default_impl().map_err(printed)?;
     let live = Live::default();
     let kept = live.clone();
@@ -102,7 +104,10 @@ pub fn connect(uri: String, events: UnboundedSender<Event>) -> Result<Live, Libv
 fn run_events() {
     loop {
         if let Err(error) = virt::event::event_run_default_impl() {
-            warn!("libvirt's event loop: {}", error.message());
+            warn!(
+                "libvirt's event loop failed, and continues in 1 s: {}",
+                error.message()
+            );
             thread::sleep(Duration::from_secs(1));
         }
     }
@@ -119,6 +124,7 @@ impl Live {
             }
             lock(&self.current.state).ended += 1;
             self.current.changed.notify_all();
+            // Also after a connection that was open: a daemon that ends at each connection must not cause a busy loop.
             self.rest(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -149,9 +155,11 @@ impl Live {
         };
         let watch = Watch::register(&connect, sink, closed)?;
         let versions = Versions {
+            // The daemon's version. `virGetVersion` would be that of the library in this process.
             libvirt: Version::from_number(connect.lib_version()?),
             qemu: Version::from_number(connect.hyp_version()?),
         };
+        // After the registration, so that no change made through this connection goes without its event.
         self.replace(Some(Open {
             connect,
             capabilities: Arc::default(),
@@ -160,6 +168,7 @@ impl Live {
         let _ = events.send(Event::Connected(versions));
         let reason = wait.recv().unwrap_or("end");
         self.replace(None);
+        // After `replace`: no new call may use a connection whose registrations are gone.
         drop(watch);
         warn!("connection to '{uri}' closed: {reason}");
         let _ = events.send(Event::Disconnected);
@@ -213,6 +222,7 @@ impl Live {
         let Some(domain) = self.lookup(uuid)? else {
             return Ok(None);
         };
+        // For a transient domain VIR_DOMAIN_XML_INACTIVE returns its live definition.
         if known(domain.is_persistent())? != Some(true) {
             return Ok(None);
         }
@@ -237,6 +247,7 @@ impl Libvirt for Live {
     }
 
     fn find(&self, name: &str) -> Result<Option<DomainRef>, LibvirtError> {
+        // A domain's name can have the form of a UUID; libvirt's own tools try the UUID first, too (virsh-util.c).
         let by_uuid = match name.parse::<DomainUuid>() {
             Ok(uuid) => self.lookup(&uuid)?,
             Err(()) => None,
@@ -329,6 +340,7 @@ impl Libvirt for Live {
         let Some(domain) = self.lookup(uuid)? else {
             return Ok(());
         };
+        // Without one of the flags libvirt refuses to undefine a domain that has an NVRAM file.
         let nvram = sys::VIR_DOMAIN_UNDEFINE_KEEP_NVRAM;
         let all = domain.undefine_flags(nvram | sys::VIR_DOMAIN_UNDEFINE_KEEP_TPM);
         // libvirt before 8.9 does not know the flag of the TPM, nor does libvirt's test driver.
@@ -341,6 +353,7 @@ impl Libvirt for Live {
     fn define(&self, xml: &str) -> Result<(), LibvirtError> {
         let defined = self
             .now()?
+            // Against libvirt's schema: without the flag it drops unknown elements without an error.
             .define_domain_xml_flags(xml, sys::VIR_DOMAIN_DEFINE_VALIDATE);
         defined.map(drop).map_err(printed)
     }

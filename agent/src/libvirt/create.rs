@@ -14,6 +14,7 @@ use super::look::{printed, unopened};
 pub fn create(uri: &str, xml: &str, paused: bool) -> Result<String, LookError> {
     virt::error::clear_error_callback();
     let connect = Connect::open(Some(uri)).map_err(unopened)?;
+    // As at a define: without the flag libvirt drops unknown elements without an error.
     let mut flags = sys::VIR_DOMAIN_START_VALIDATE;
     if paused {
         flags |= sys::VIR_DOMAIN_START_PAUSED;

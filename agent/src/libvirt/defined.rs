@@ -42,6 +42,7 @@ impl Read {
     pub(super) fn next_start(domain: &Domain) -> Result<Self, Error> {
         let active = domain.is_active()?;
         let live = active.then(|| domain.xml_desc(0)).transpose()?;
+        // The live XML also has devices that were attached to the guest, and the one that a network's pool gave it.
         let live = live.and_then(|text| Definition::parse(&text).ok());
         let text = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
         Ok(Self {
@@ -98,6 +99,7 @@ impl Read {
             named(|one| one.platform.accelerator.as_ref()).map(String::as_str),
             0,
         );
+        // An error is not reported: the plan then says which facts it assumes.
         let capabilities = capabilities.ok().as_deref().map(Capabilities::parse);
         Defined {
             name: self.name,

@@ -22,6 +22,7 @@ pub(super) fn started_with(processes: &Path, guest: &DomainUuid) -> BTreeMap<Str
     let uuid = guest.to_string();
     let entries = fs::read_dir(processes).into_iter().flatten().flatten();
     let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    // libvirt passes the domain's UUID as `-uuid`, which also finds a QEMU that was started by an earlier daemon.
     let mut commands = lines.map(|line| arguments(&line));
     let own = commands.find(|words| values(words, "-uuid").any(|value| value == uuid));
     own.map_or_else(BTreeMap::new, |words| {
@@ -115,6 +116,7 @@ fn named(argument: &str) -> Option<(String, String)> {
         return (object.qom_type == KIND).then_some((object.id, device));
     }
     let (kind, rest) = argument.split_once(',')?;
+    // The `key=value` form, which libvirt writes for a QEMU without JSON objects and users write in <qemu:commandline>.
     let kind = kind.strip_prefix("qom-type=").unwrap_or(kind);
     let value = |key| rest.split(',').find_map(|pair| pair.strip_prefix(key));
     let pair = (value("id=")?.to_owned(), value("pci-dev=")?.to_owned());

@@ -147,6 +147,7 @@ pub(super) fn unopened(error: Error) -> LookError {
         LookError::Failed(text)
             if [sys::VIR_ERR_SYSTEM_ERROR, sys::VIR_ERR_RPC].contains(&code) =>
         {
+            // A missing or dead socket. EACCES of the same call was sorted out by `printed`.
             LookError::Silent(text)
         }
         other => other,
@@ -178,6 +179,7 @@ fn found(connect: &Connect, domain: &Domain, device: Option<PciAddress>) -> Resu
 
 pub(super) fn printed(error: Error) -> LookError {
     let text = error.message().to_owned();
+    // By text, because one code (VIR_ERR_SYSTEM_ERROR) stands for all errors of connect(2). The first letter differs by message.
     let denied = ["ermission denied", "authentication", "access denied"];
     match denied.iter().any(|words| text.contains(words)) {
         true => LookError::Denied(text),

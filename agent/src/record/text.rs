@@ -206,7 +206,7 @@ impl Text {
             (owner, (Some(target), Some(phase), Some(before), (leader, guest)))
                 if record.manual.is_none() =>
             {
-                let owner = Outside::of(&owner).ok_or("its owner does not fit the rest")?;
+                let owner = Outside::of(&owner).ok_or("its owner contradicts its other fields")?;
                 let lender = Lender {
                     owner,
                     target,
@@ -219,7 +219,7 @@ impl Text {
             }
             (Owner::None, (None, None, None, (None, None)))
                 if record.manual.is_none() && !record.units.is_empty() => {}
-            _ => return Err("its owner does not fit the rest".into()),
+            _ => return Err("its owner contradicts its other fields".into()),
         }
         Ok(record)
     }

@@ -108,7 +108,9 @@ impl Jobs {
         // Other users cannot keep root from starting jobs.
         let is_root = owner.is_none_or(caller::is_root);
         if own >= LIMIT_OF_ONE || (all >= LIMIT && !is_root) {
-            let reason = format!("this caller has {own} unfinished jobs, all callers have {all}");
+            let reason = format!(
+                "this caller has {own} unfinished jobs (limit {LIMIT_OF_ONE}), all callers have {all} (limit {LIMIT})"
+            );
             let hint = "wait until one of them completes";
             return Err(Refusal::new(Code::JobsFull, reason, hint));
         }
@@ -117,9 +119,8 @@ impl Jobs {
             let reason = format!("this caller has started {LIMIT_A_MINUTE} jobs within a minute");
             return Err(Refusal::new(Code::JobsFull, reason, "wait a minute"));
         }
-        // The oldest ended job of the same user is removed; for root, of any user.
-        let ended = list.jobs.iter().filter(|(_, job)| job.state().is_end());
-        let mut ended = ended.filter(|(_, job)| is_root || job.subject.owner == owner);
+        // A new job of root removes the oldest ended one of any user; the limit for a minute bounds the jobs of the others.
+        let mut ended = list.jobs.iter().filter(|(_, job)| job.state().is_end());
         let oldest = ended.next().map(|(number, _)| *number);
         let oldest = oldest.filter(|_| is_root && list.jobs.len() - all >= KEPT);
         if let Some(oldest) = oldest {
