@@ -70,7 +70,7 @@ impl Options {
                 "egm" => &mut options.egm,
                 "cmdqv" => &mut options.cmdqv,
                 _ => {
-                    let why = "there is no such option: egm and cmdqv exist";
+                    let why = "unknown option; expected egm or cmdqv";
                     return Err(value(node, &shortened(name), why));
                 }
             };

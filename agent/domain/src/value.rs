@@ -145,7 +145,7 @@ pub(super) fn element(
     match is_one {
         true => Ok(Some(text.to_owned())),
         false => {
-            let why = format!("'{}' is not one <{tag}>", shortened(text));
+            let why = format!("'{}' is not a single <{tag}> element", shortened(text));
             Err(value(node, name, &why))
         }
     }

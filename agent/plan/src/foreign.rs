@@ -11,7 +11,7 @@ use domain::code::Code;
 use domain::{Domain, Extension, Part};
 
 /// Seen with libvirt 11.3.
-const MACHINE_WIDE: &str = "makes it an SMMUv3 of the whole machine without a word";
+const MACHINE_WIDE: &str = "makes it an SMMUv3 of the whole machine without an error";
 const SSIDSIZE: &str = "; upstream has 'ssidsize' (libvirt 12.7)";
 const SMMUV3: &str = "; upstream has 'smmuv3'";
 
@@ -74,8 +74,8 @@ fn note(extension: Extension, libvirt: Package) -> Note {
     let (path, part) = extension.place();
     let (what, then) = match part {
         Part::Attribute("pciBus") => (format!("{path}/@pciBus"), MACHINE_WIDE),
-        Part::Attribute(name) => (format!("{path}/@{name}"), "drops it without a word"),
-        Part::Element => (path.to_owned(), "drops it without a word"),
+        Part::Attribute(name) => (format!("{path}/@{name}"), "drops it without an error"),
+        Part::Element => (path.to_owned(), "drops it without an error"),
         Part::Value(name, value) => (
             format!("{path}[@{name}='{value}']"),
             "refuses the definition for it",

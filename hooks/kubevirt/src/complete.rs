@@ -49,6 +49,7 @@ pub fn complete(setup: &Setup, domain: &[u8], vmi: &[u8]) -> Result<Completed, R
             notes: Vec::new(),
         });
     }
+    // Read at each call: the agent writes it again when the host changes.
     let snapshot = Snapshot::read(&setup.host).map_err(unavailable)?;
     let input = PlanInput {
         target: setup.target.unwrap_or(snapshot.target.target()),

@@ -104,7 +104,7 @@ pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
     if before.mark.is_none() && !lost.is_empty() {
         let text = format!(
             "KubeVirt's own types have no {}: it goes to libvirt as it is, unless an object of kind Plugin is loaded, \
-             whose round trip would drop it",
+             which would drop it",
             lost.join(", ")
         );
         notes.push(note(Code::KubevirtLossy, text));

@@ -70,6 +70,7 @@ fn claim(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
             1 => format!("{NAME}.sock"),
             _ => format!("{NAME}-{number}.sock"),
         });
+        // No process listens there. `forget` removes only a socket, so the bind fails if another file has the name.
         if UnixStream::connect(&path).is_err() {
             socket::forget(&path)?;
             let listener = UnixListener::bind(&path)?;

@@ -61,7 +61,7 @@ fn ask_for(host_view: &HostView, domain: &Domain) -> Result<Host, Problem> {
             Ok(regions) => device.regions = Some(regions),
             Err(Problem::Refused(why)) => {
                 output::say(&format!(
-                    "note: {why}; the window is planned without what VFIO says of it"
+                    "note: {why}; the window is planned without VFIO's sizes"
                 ));
             }
             Err(other) => return Err(other),

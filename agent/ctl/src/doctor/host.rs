@@ -90,7 +90,7 @@ fn switch(code: Code, on: &Seen<bool>, safe: &str, unsafe_: &str, hint: Hint) ->
 }
 
 fn acs(boot: &Boot) -> Check {
-    let fine = "IOMMU groups are as the hardware isolates";
+    let fine = "IOMMU groups follow the hardware";
     let line = match &boot.command_line {
         Ok(line) => line,
         Err(why) => return Check::unavailable(Code::AcsOverride, fine, why),
@@ -103,7 +103,7 @@ fn acs(boot: &Boot) -> Check {
         Some(word) => Check::warn(
             Code::AcsOverride,
             format!("'{word}' splits IOMMU groups that the hardware does not isolate"),
-            format!("remove '{word}' from the kernel's command line, and give groups as they are"),
+            format!("remove '{word}' from the kernel's command line, and assign whole groups"),
         ),
     }
 }

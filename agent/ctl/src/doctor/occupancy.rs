@@ -70,7 +70,7 @@ fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) ->
 }
 
 fn group(scene: &Scene, device: &Device) -> Check {
-    let fine = "its IOMMU group can go with it";
+    let fine = "its IOMMU group can be assigned";
     match device.iommu_group {
         Some(number) if scene.allow_group => {
             Check::pass(Code::BindGroup, fine).with(format!("group {number}, by allow_group"))

@@ -59,8 +59,8 @@ fn expressible(stack: &Stack, used: &[Use], is_arm: bool) -> Check {
         (true, true) => Check::pass(Code::TargetOld, FINE).with(stack.to_string()),
         (true, false) => Check::warn(
             Code::TargetOld,
-            format!("guests do without features: {all}"),
-            "they start without them; newer versions and NVIDIA's packages have them",
+            format!("guests start without these features: {all}"),
+            "newer versions and NVIDIA's packages have them",
         ),
         (false, _) => {
             let text = format!("no guest can have a GPU of this host: {all}");

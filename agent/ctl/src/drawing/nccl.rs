@@ -184,7 +184,7 @@ fn unplaced(device: PciAddress) -> Note {
 
 fn predicted(device: PciAddress, busid: PciAddress) -> Note {
     let text = format!(
-        "taken at '{busid}', where libvirt will most likely put it, since not all ports have an address yet; for certainty {BY_NAME}"
+        "taken at '{busid}', where libvirt will probably put it, because not all ports have an address yet; to be certain, {BY_NAME}"
     );
     Note {
         code: Code::GuestNoAddress,

@@ -215,7 +215,7 @@ fn drivers(host: &Host, plan: &Plan) -> Result<Vec<Finding>, Refusal> {
             device: Some(planned.address),
             ..Finding::new(
                 Code::FleetDriverUnknown,
-                format!("whether its kernel has '{}' was not seen", planned.driver),
+                format!("it is unknown whether its kernel has '{}'", planned.driver),
             )
         });
     }

@@ -104,7 +104,7 @@ impl Shape {
         };
         (!codes.is_empty()).then(|| {
             let text = format!(
-                "pieces are other or written otherwise ({}){versions}",
+                "pieces differ or are written differently ({}){versions}",
                 codes.join(", ")
             );
             Finding::new(Code::FleetSpelling, text)

@@ -63,7 +63,7 @@ fn monitor_follows_devices_jobs_and_restarts_of_the_agent() {
     agent.send(Signal::SIGTERM);
     assert!(agent.wait().success());
     let ended = monitor.until(|event| event["kind"] == "agent");
-    assert_eq!(ended["now"]["state"], "ended; waiting for its return");
+    assert_eq!(ended["now"]["state"], "ended; waiting until it runs again");
     let mut again = scene.start();
     again.says("serves");
     let back = monitor.until(|event| event["kind"] == "agent");

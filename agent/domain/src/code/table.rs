@@ -241,8 +241,8 @@ codes! {
         severity: Refusal,
         explanation: "The elements that KubeVirt's own Grace support wrote differ from what the host's tables or the \
             recipe require; the message has both values. Distances are wrong if a guest has other GPUs than the \
-            host's first ones, because KubeVirt counts the host's initiators from its first GPU. Disable one of the \
-            two programs for this guest.",
+            host's first ones, because KubeVirt counts the host's initiators from its first GPU. Disable KubeVirt's \
+            Grace support or this sidecar for the guest.",
         source: "kubevirt/enhancements, VEP 199",
     }
 
@@ -408,10 +408,10 @@ codes! {
     GuestBusNumbers = "VD-TOP-008" {
         severity: Refusal,
         explanation: "PCI has 256 bus numbers per segment. Each expander bus uses one and each root port on it \
-            another; the bus numbers of the guest's own root bus grow upwards and must not reach the lowest expander.",
-        source: "PCIe base specification 7.3.1; QEMU, hw/pci-bridge/pci_expander_bridge.c ('bus_nr'). This also holds \
-            for expanders that the user wrote: firmware numbers each port below one from its 'busNr' on, and must not \
-            reach the next",
+            another; the bus numbers of the guest's own root bus grow upwards and must not reach the lowest expander. \
+            Firmware numbers the ports below an expander from its 'busNr' on, also below one that the user wrote, and \
+            must not reach the next expander.",
+        source: "PCIe base specification 7.3.1; QEMU, hw/pci-bridge/pci_expander_bridge.c ('bus_nr')",
     }
 
     /// Devices of different groups share one expander bus.
@@ -443,7 +443,7 @@ codes! {
     /// The link of the device's path cannot be advertised.
     LinkUnknown = "VD-TOP-012" {
         severity: Warning,
-        explanation: "Link capabilities are in config space after its first 64 bytes, which only root can read. \
+        explanation: "Only root can read config space after its first 64 bytes, where the link capabilities are. \
             variantd does not change a <qemu:override> that the user wrote. The guest sees QEMU's defaults.",
         source: "PCIe base specification 7.5.3.6",
     }
@@ -647,9 +647,9 @@ codes! {
     /// The guest's driver does not depend on PCI Express AtomicOps.
     AtomicsOtherwise = "VD-ATM-023" {
         severity: Note,
-        explanation: "The driver does not check PCI Express AtomicOps to the root port: the host driver informs AMD's \
-            virtual functions, accelerators in the processor's package and Grace GPUs have a coherent link of their \
-            own. The AtomicOps that the device advertises are then information, not a fault.",
+        explanation: "The driver does not check PCI Express AtomicOps to the root port. AMD's virtual functions get \
+            this information from the host driver; accelerators in the processor's package and Grace GPUs have a \
+            coherent link of their own. The AtomicOps that the device advertises are then information, not a fault.",
         source: "the recipe's [atomics]",
     }
 
@@ -1020,8 +1020,9 @@ codes! {
     /// The EGM memory does not fit the region or the cell.
     EgmSize = "VD-EGM-005" {
         severity: Refusal,
-        explanation: "The GPUs of a region share the cell's memory evenly, in whole MiB, and their sizes add up to the cell's \
-            memory. The sum is at most egm_size: the kernel does not check it, and a larger backend maps foreign memory.",
+        explanation: "The GPUs of a region share the cell's memory evenly, in whole MiB, and their sizes add up to \
+            the cell's memory. The sum must not exceed egm_size: the kernel does not check it, and a larger backend \
+            maps memory of other owners.",
         source: "NVIDIA's kernels, egm.c (mmap); NVIDIA's libvirt 11.9, read",
     }
 
@@ -1036,26 +1037,27 @@ codes! {
     /// The guest's memory cannot be EGM and in huge pages.
     EgmHugepages = "VD-EGM-007" {
         severity: Refusal,
-        explanation: "EGM memory is contiguous and is not made of huge pages of the host: <hugepages/> asks for another memory of \
-            the same cells.",
+        explanation: "EGM memory is contiguous and is not made of huge pages of the host. <hugepages/> would ask for \
+            a second memory of the same cells.",
         source: "NVIDIA's fork of KubeVirt, admission rules, read",
     }
 
     /// EGM memory in the definition contradicts the host or the rest of the definition.
     EgmWrong = "VD-EGM-008" {
         severity: Refusal,
-        explanation: "A <memory model='egm'> names the region, the cell, and the GPU by the alias of its hostdev. variantd keeps one \
-            that the user wrote, and refuses it if the host's region, the cell or the size is another. 'variantctl prepare' \
-            replaces EGM memory that variantd added.",
+        explanation: "A <memory model='egm'> names the region, the cell, and the GPU by the alias of its hostdev. \
+            variantd keeps one that the user wrote, and refuses it if the region, the cell or the size differs from \
+            the host's. 'variantctl prepare' replaces EGM memory that variantd added.",
         source: "NVIDIA's libvirt 11.9, read",
     }
 
     /// The domain's option for EGM is set.
     EgmOption = "VD-EGM-009" {
         severity: Note,
-        explanation: "With --egm, 'plan' and 'prepare' write egm='on' or egm='off' into the domain's options in <metadata>, as 'virsh \
-            metadata' does. The option stays after 'revert'. A later '--egm', or an edit of the metadata, changes it. On refuses \
-            the guest where it cannot have EGM, off removes EGM memory that variantd added.",
+        explanation: "With --egm, 'plan' and 'prepare' write egm='on' or egm='off' into the domain's options in \
+            <metadata>, as 'virsh metadata' does. The option stays after 'revert'. A later '--egm', or an edit of the \
+            metadata, changes it. 'on' refuses a guest that cannot have EGM; 'off' removes EGM memory that variantd \
+            added.",
         source: "variantd.recipe(5), OPTIONS OF A DOMAIN",
     }
 
@@ -1112,7 +1114,7 @@ codes! {
             space and memory counts once, with iommufd as well. A vIOMMU gives each device its own address space, so \
             memory counts once for each; an accelerated SMMUv3 shares one. Each NVMe disk and each vDPA device locks \
             all of it once more. libvirt computes a limit from its own elements; it does not see a vIOMMU or device \
-            in <qemu:commandline>, and before 9.2 it counts NVMe disks together with the host devices. If its limit \
+            in <qemu:commandline>, and before 9.2 it counts NVMe disks together with the host devices. If that limit \
             is too low, set <memtune><hard_limit>.",
         source: "Linux, VFIO documentation; QEMU, hw/vfio; libvirt, qemu_domain.c (qemuDomainGetMemLockLimitBytes)",
     }
@@ -1249,8 +1251,8 @@ codes! {
     BindGroup = "VD-BND-007" {
         severity: Refusal,
         explanation: "VFIO does not separate the functions of one IOMMU group: it accepts the group only if none of \
-            them is bound to a driver that does DMA for the host (EPERM). Bridges and unbound functions are harmless; \
-            an NVSwitch (class 0680) is not a bridge. With allow_group = true, or with 'variantctl bind \
+            them is bound to a driver that does DMA for the host (EPERM). Bridges and unbound functions do not \
+            matter; an NVSwitch (class 0680) is not a bridge. With allow_group = true, or with 'variantctl bind \
             --allow-group', variantd binds the other functions to vfio-pci with the device and releases them with it, \
             except storage and network functions.",
         source: "Linux, drivers/iommu/iommu.c",
@@ -1736,11 +1738,12 @@ codes! {
     /// EGM is asked for, and the kernel shows no region.
     EgmAbsent = "VD-DOC-056" {
         severity: Failure,
-        explanation: "A recipe (need in [egm]) or a guest (egm='on' in its options, or <memory model='egm'>) asks for EGM, and \
-            /sys/class/egm is missing or empty. It needs a kernel with the module nvgrace_egm, which makes the class (Ubuntu's \
-            linux-nvidia 6.17 and 7.0; Linux 7.2 and the generic kernels have none), firmware that has EGM enabled, and a GPU that \
-            is bound to nvgrace_gpu_vfio_pci: the kernel shows a region only then. Without EGM a guest that requires it does not \
-            start; one whose recipe has need = \"prefer\" goes without.",
+        explanation: "A recipe (need in [egm]) or a guest (egm='on' in its options, or <memory model='egm'>) asks for \
+            EGM, and /sys/class/egm is missing or empty. It needs a kernel with the module nvgrace_egm, which makes \
+            the class (Ubuntu's linux-nvidia 6.17 and 7.0; Linux 7.2 and the generic kernels have none), firmware \
+            that has EGM enabled, and a GPU that is bound to nvgrace_gpu_vfio_pci: the kernel shows a region only \
+            then. Without EGM a guest that requires it does not start; a guest whose recipe has need = \"prefer\" \
+            starts without EGM.",
         source: "NVIDIA's kernels, drivers/vfio/pci/nvgrace-gpu/egm.c, read",
     }
 

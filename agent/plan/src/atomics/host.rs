@@ -70,6 +70,7 @@ fn function(judged: &Judged<'_>, width: Width) -> Answer {
             return Answer::Open(Finding::new(Code::AtomicsHidden, reason).at(judged.address));
         }
     };
+    // An integrated endpoint fails, too, but for the lack of a root port: `strictly` has that reason.
     let endpoint = matches!(
         express.port,
         Port::Endpoint | Port::LegacyEndpoint | Port::RootComplexEndpoint
@@ -99,6 +100,7 @@ fn way(judged: &Judged<'_>, kernel: Kernel, width: Width) -> Vec<Answer> {
     let Some(root) = judged.root_index() else {
         return vec![without_root_port(judged, kernel)];
     };
+    // The routing bit of the root port itself is about traffic between root ports, and the kernel does not test it.
     let below = judged.path[root + 1..].iter().flat_map(switch_port);
     let mut answers = vec![root_port(&judged.path[root], width)];
     answers.extend(below);
@@ -135,6 +137,7 @@ fn switch_port(step: &Step<'_>) -> Vec<Answer> {
         Answer::No(Finding::new(code, reason).at(step.address))
     };
     let is_switch = matches!(port.port, Port::UpstreamPort | Port::DownstreamPort);
+    // Only upstream ports: traffic to the root leaves the switch there, and the kernel tests no other port.
     let blocks = port.port == Port::UpstreamPort && port.egress_blocked();
     let unrouted = is_switch && !port.routes_atomics();
     let blocks = blocks.then(|| no(Code::AtomicsBlocked, "blocks AtomicOps on their way up"));

@@ -38,6 +38,7 @@ impl Kernel {
     /// Whether VFIO reports AtomicOps to QEMU; `None` if not known.
     pub(super) fn tells(self) -> Option<bool> {
         let version = self.version?;
+        // An older number says nothing about a kernel with backports, and a newer one is enough for any.
         (version >= TELLS || !self.backports).then_some(version >= TELLS)
     }
 
@@ -65,6 +66,7 @@ impl FromStr for Kernel {
         let version = number(true).zip(number(false)).ok_or_else(error)?;
         Ok(Self {
             version: Some(version),
+            // `5.14.0-427.el9`, `5.10.0-216.oe2203`, `5.14.21-150500.55-default`.
             backports: text.contains(".el") || text.contains(".oe") || text.ends_with("-default"),
         })
     }

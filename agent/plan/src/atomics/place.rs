@@ -85,7 +85,7 @@ fn unchecked(usage: Usage) -> Place {
             "QEMU arguments assign it ('-device vfio-pci'); their guest address is not read"
         }
     };
-    let how = "the definition assigns it past libvirt";
+    let how = "the definition assigns it without libvirt";
     Place::predicted(Bus::Unknown(why.to_owned()), how)
 }
 
@@ -125,6 +125,7 @@ fn given(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Place {
     }
     let added =
         "libvirt adds the controller of a bus that the definition does not name, as a root port";
+    // Bus 0 always exists: libvirt adds the machine's root bus to every definition.
     let missing = domain.controller(index).is_none() && index > 0;
     Place {
         bus: bus(domain, index),
@@ -210,6 +211,7 @@ fn neighbour(domain: &Domain, hostdev: &Hostdev, address: GuestAddress) -> Optio
     };
     let other = domain.hostdevs.iter().find(here)?;
     let port = domain.controller(address.at.bus().into());
+    // Without a controller libvirt adds a root port.
     port.is_none_or(|port| port.model == ROOT_PORT)
         .then_some(other.source)
 }

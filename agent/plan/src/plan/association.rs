@@ -31,6 +31,7 @@ pub(super) fn nodes(
     {
         return from_srat(device, nodes, count);
     }
+    // Firmware gives the initiators of one GPU consecutive proximity domains, and Linux gives those consecutive nodes.
     let groups = groups(&host.numa, count)
         .ok_or_else(|| unknown(device, count, "their number is not a multiple of that"))?;
     if let Some(node) = device
@@ -68,7 +69,7 @@ fn groups(numa: &Numa, count: usize) -> Option<Vec<Vec<NumaNode>>> {
     even.then(|| nodes.chunks(count).map(<[NumaNode]>::to_vec).collect())
 }
 
-/// Initiator nodes as the kernel lists them; before 5.7, where it does not, nodes without CPUs and memory.
+/// Initiator nodes as the kernel lists them; before 5.10, where it does not, nodes without CPUs and memory.
 fn initiators(numa: &Numa) -> impl Iterator<Item = &Node> {
     numa.nodes
         .iter()
@@ -146,6 +147,7 @@ fn nearest(numa: &Numa, group: &[NumaNode]) -> Option<NumaNode> {
         .collect();
     by_distance.sort_unstable();
     match by_distance[..] {
+        // Equally near sockets decide nothing; a guess could give the guest the memory of another GPU.
         [(first, _), (second, _), ..] if first == second => None,
         [(_, node), ..] => Some(node),
         [] => None,

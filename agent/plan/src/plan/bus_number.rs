@@ -79,6 +79,7 @@ pub fn check(domain: &Domain) -> Option<Refusal> {
     let numbers = expanders(domain);
     let needed = needed(domain);
     let mut starts: Vec<(u32, u32)> = numbers.iter().map(|(index, own)| (*own, *index)).collect();
+    // The guest's root bus begins at number 0 and ends below the lowest expander.
     starts.push((0, 0));
     starts.sort_unstable();
     starts.iter().find_map(|(own, index)| {

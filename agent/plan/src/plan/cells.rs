@@ -198,6 +198,7 @@ fn first(domain: &Domain) -> Fragment {
         .with("cpus", cpus)
         .with(
             "memory",
+            // <memory> includes the memory devices, which are not part of the own memory of a cell (libvirt, formatdomain).
             domain.memory_kib.saturating_sub(domain.memory_devices_kib),
         )
         .with("unit", "KiB")
@@ -265,6 +266,7 @@ impl<F: Fn(&Hostdev) -> bool> Undo<'_, F> {
         let mut edits = self.numa();
         edits.extend(width::undo(self.domain, self.mark));
         let whole = self.domain.numa.is_none() || self.whole_numa_goes();
+        // Each of these edits removes one child, so as many edits as children leave <cpu> empty.
         let empty = whole && edits.len() == self.domain.cpu_children;
         match self.domain.cpu.as_ref().filter(|_| empty) {
             Some(cpu) if self.mark.added.opened(Opened::Cpu) => vec![cpu.collapse()],

@@ -53,6 +53,7 @@ impl Arguments {
         if wanted.iter().any(|argument| argument == NUMA) {
             refuse_numa(domain, &ours)?;
         }
+        // The same arguments in the same order need no edit, so that a complete definition stays as it is, byte for byte.
         if ours.iter().map(|argument| &argument.value).eq(&wanted) {
             return Ok(part);
         }
@@ -71,6 +72,7 @@ impl Arguments {
 pub(super) fn window(input: &PlanInput<'_>, kib: u64) -> Result<Part, Refusal> {
     let stack = &input.target.stack;
     let mut part = Part::default();
+    // No argument: then the guest also starts on a QEMU that does not know the property.
     if kib == DEFAULT_WINDOW {
         return Ok(part);
     }

@@ -46,6 +46,7 @@ impl Projection<'_> {
             None => self.projected(from, to)?,
         };
         let raised = rules.map_or(REMOTE, |rules| rules.raise_ten_to);
+        // Linux drops the whole SLIT if a distance between two nodes is 10 or less (drivers/acpi/numa/srat.c, slit_valid).
         Ok(if distance <= LOCAL { raised } else { distance })
     }
 

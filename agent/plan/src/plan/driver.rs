@@ -151,6 +151,7 @@ fn edit(one: &Assigned<'_>, model: bool, iommufd: bool) -> Edit {
             .with("name", "vfio")
             .with_some("model", if model { driver } else { "" })
             .with_some("iommufd", if iommufd { "yes" } else { "" });
+        // First, where libvirt itself prints <driver>: so the text that is read back has the same order.
         return one.hostdev.element.prepend(&fragment.print());
     };
     with_attributes(known, model.then_some(driver), iommufd)

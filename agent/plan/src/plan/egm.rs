@@ -289,6 +289,7 @@ fn compare(
 /// EGM memory of ours is planned again while the GPU is bound; the user corrects their own.
 fn differs(domain: &Domain, one: &Assigned<'_>, code: Code, have: &str, want: &str) -> Refusal {
     let device = one.hostdev.source;
+    // A path of the definition: only its start goes into a message.
     let have: String = have.chars().take(64).collect();
     let reason = format!("its EGM memory has {have}, and {want} is needed");
     let added = domain.mark.iter().flat_map(ours);

@@ -191,6 +191,7 @@ impl<'a> Buses<'a> {
             None => {
                 let (root, up) = (self.take(), self.take());
                 controllers.push(root_port(root));
+                // The bus of a root port has only slot 0 (PCIe base specification 7.3.1).
                 controllers.push(controller(up, switch::UPSTREAM).child(address(root, 0)));
                 part.added.insert(Piece::Switch(root));
                 part.added.insert(Piece::Switch(up));
@@ -218,7 +219,9 @@ impl<'a> Buses<'a> {
     fn expander(&mut self, one: &Assigned<'_>) -> Result<(Expander, Fragment, Part), Refusal> {
         let room = self.members(one);
         let index = self.take();
+        // One number for the expander's own bus, and one for each root port that may be added on it later.
         let number = self.lowest.checked_sub(1 + room);
+        // Below are the buses of the guest's root bus: at most one for each controller.
         let number = number.filter(|number| *number > self.next + 1);
         let number = number.ok_or_else(|| full(self.domain, one))?;
         self.lowest = number;

@@ -95,6 +95,7 @@ impl<'a> Line<'a> {
                 .and_then(|node| node.parse().ok());
             let name = initiator.property("pci-dev").unwrap_or_default();
             let device = device(domain, &given, name);
+            // A node that cannot be read never exists, so `fault` reports it.
             line.initiators.push((node.unwrap_or(u32::MAX), device));
         }
         line

@@ -83,6 +83,7 @@ pub(crate) fn undo(domain: &Domain, mark: &Mark) -> Option<Edit> {
 
 fn set(port: u32, name: &str, value: String) -> Override {
     Override {
+        // libvirt's own alias of a PCI controller (src/qemu/qemu_alias.c).
         alias: format!("pci.{port}"),
         name: name.to_owned(),
         value,
@@ -98,6 +99,7 @@ fn slowest(input: &PlanInput<'_>, one: &Assigned<'_>) -> Option<(&'static str, u
         .map(|device| device?.config.express())
         .collect::<Option<_>>()?;
     let speed = links.iter().map(|link| link.link_speed()).min()?;
+    // A QEMU before 9.0 exits at a speed that it does not know.
     let speed = speed.min(fastest(&input.target.stack));
     let width = links.iter().map(|link| link.link_width()).min()?;
     let speed = SPEEDS.get(usize::try_from(speed.checked_sub(1)?).ok()?)?;
@@ -127,6 +129,7 @@ fn print(wanted: &[Override]) -> String {
     let device = |set: &Override| {
         let property = Fragment::new("qemu:property")
             .with("name", &set.name)
+            // libvirt requires a type, and QEMU parses its enums from strings.
             .with("type", "string")
             .with("value", &set.value);
         let frontend = Fragment::new("qemu:frontend").child(property);

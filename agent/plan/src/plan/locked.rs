@@ -42,6 +42,7 @@ impl Locked {
         let further = arguments.iter().filter(|given| given.is_vfio()).count();
         let devices = count(domain.hostdevs.len() + pooled + further);
         let viommu = element(domain).or_else(|| arguments.iter().find_map(argument));
+        // With one device there is one address space, with or without a vIOMMU.
         let viommu = viommu.filter(|_| devices > 1);
         let spaces = if viommu.is_some() {
             devices
@@ -114,6 +115,7 @@ impl Locked {
 
     /// A sufficient limit, in KiB.
     fn enough(&self) -> u64 {
+        // libvirt adds the same amount for MMIO to its own limit.
         self.kib.saturating_add(MMIO)
     }
 

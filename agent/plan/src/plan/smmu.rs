@@ -49,6 +49,7 @@ pub(super) fn plan(
         let Some((rules, bus)) = one.recipe.smmu.zip(behind.get(&one.hostdev.source)) else {
             continue;
         };
+        // One SMMUv3 for each bus: QEMU exits at a second one (hw/arm/smmu-common.c).
         if rules.need == Need::Ignore || has_smmu(domain, *bus) || !served.insert(*bus) {
             continue;
         }
@@ -138,6 +139,7 @@ fn lacking(
         ))
     } else if domain.platform.is_emulated() {
         Some("acceleration needs KVM, and the domain has type='qemu'".to_owned())
+    // The kernel's name of the instance, such as `smmu3.0x0000000011000000` (drivers/iommu/arm/arm-smmu-v3).
     } else if !host.starts_with("smmu3") {
         Some(format!(
             "the device's IOMMU on this host is '{host}', not an SMMUv3"
@@ -219,6 +221,7 @@ fn add(
 fn substream_id(stack: &Stack, rules: Smmu) -> Option<(&'static str, String)> {
     let name = stack.spelling(Feature::SmmuSsid)?;
     let value = match name {
+        // NVIDIA's 11.9 has a switch instead of a size.
         Spelling::Pasid => on(rules.ssidsize > 0).to_owned(),
         _ => rules.ssidsize.to_string(),
     };

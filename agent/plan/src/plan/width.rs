@@ -39,6 +39,7 @@ pub(super) fn check(
         Some(cpu) if free && can => {
             let width = Fragment::new("maxphysaddr");
             let width = match domain.platform.is_emulated() {
+                // Without KVM QEMU has no host width to pass through; TCG takes any number of bits.
                 true => width.with("mode", "emulate").with("bits", needed),
                 false => width.with("mode", "passthrough"),
             };
@@ -98,6 +99,7 @@ fn recorded(mark: &Mark) -> Option<Option<u32>> {
 fn virt(domain: &Domain, one: &Assigned<'_>, size: u64) -> Result<(), Refusal> {
     let guest = one.recipe.guest(domain);
     let bits_of_cpu = guest.and_then(|guest| guest.address_bits);
+    // The window begins at a multiple of its own size behind memory, so it ends at twice that size at least.
     let needed = bits(size.saturating_mul(2));
     match bits_of_cpu.filter(|_| !domain.platform.is_emulated()) {
         Some(have) if needed > have => Err(narrow(domain, one, size, needed, have)),
@@ -131,6 +133,7 @@ fn end(domain: &Domain, size: u64) -> u64 {
         .saturating_add(domain.memory_kib)
         .saturating_add(size);
     if end > RELOCATED {
+        // Assumed for all hosts: the definition does not tell AMD from Intel, and one more bit does no harm.
         end.saturating_add(1024 * GIB)
     } else {
         end

@@ -42,6 +42,7 @@ pub(super) fn plan(
         return Ok(part);
     }
     let have = domain.controller(0).and_then(|root| root.hole64_kib);
+    // A size of the user is checked, and never changed.
     let size = have.unwrap_or(needed);
     if size < needed || !size.is_power_of_two() {
         return Err(wrong(domain, size, needed).of(first.hostdev.source));

@@ -71,7 +71,7 @@ fn a_mark_restores_only_elements_of_its_kind() {
     ] {
         let refusal = marked(attribute, kept).expect_err(kept);
         assert_eq!(refusal.code, Code::XmlValue, "{refusal}");
-        assert!(refusal.reason.contains("is not one <"), "{refusal}");
+        assert!(refusal.reason.contains("is not a single <"), "{refusal}");
     }
 }
 

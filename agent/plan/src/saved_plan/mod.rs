@@ -203,7 +203,7 @@ impl SavedPlan {
         let domain = &self.domain;
         let reason = format!("the plan of domain '{domain}' is stale; changed since: {what}");
         let command = line(["variantctl", "plan", "--json", domain]);
-        let hint = Hint::naming("plan again with {} and read what is different", &command);
+        let hint = Hint::naming("plan again with {} and review the differences", &command);
         Refusal::new(Code::PlanStale, reason, hint)
     }
 
@@ -218,7 +218,7 @@ impl SavedPlan {
 }
 
 fn unreadable(reason: String) -> Refusal {
-    let sentence = "make one with {}, and hand it back as it is";
+    let sentence = "make one with {}, and pass it unchanged";
     let hint = Hint::naming(sentence, "variantctl plan --json DOMAIN");
     Refusal::new(
         Code::PlanUnreadable,

@@ -134,6 +134,7 @@ impl Feature {
     /// The half that answers.
     #[must_use]
     pub fn half(self) -> Half {
+        // The enum lists libvirt's questions before QEMU's.
         if self < Self::GenericInitiator {
             Half::Libvirt
         } else {

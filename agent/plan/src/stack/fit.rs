@@ -95,6 +95,7 @@ fn fits(writes: Value, takes: Value) -> bool {
     match (writes, takes) {
         (Value::Has(false), _) => true,
         (Value::Type(ValueType::Text), Value::Type(takes)) => takes == ValueType::Auto,
+        // Only the attribute has the other spelling: libvirt writes QEMU's property `ssidsize` for it.
         (Value::Named(Spelling::SsidSizeVendor), takes) => {
             takes == Value::Named(Spelling::SsidSize)
         }

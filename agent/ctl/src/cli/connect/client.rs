@@ -52,7 +52,7 @@ fn all() -> Vec<Client> {
         ),
         client(
             "Cockpit",
-            "none: it always opens qemu:///system, and the agent completes its guests behind the define".to_owned(),
+            "none: it always opens qemu:///system, and the agent completes its guests after the define".to_owned(),
         ),
     ]
 }

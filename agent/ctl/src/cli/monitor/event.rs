@@ -46,7 +46,7 @@ impl Event {
         let state = if is_back {
             "serves again"
         } else {
-            "ended; waiting for its return"
+            "ended; waiting until it runs again"
         };
         Self::new("agent", "variantd").with("state", state)
     }
