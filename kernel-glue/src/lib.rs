@@ -7,6 +7,7 @@ pub mod address;
 pub mod alias;
 pub mod atomics;
 pub mod cache;
+pub mod capacity;
 pub mod config;
 pub mod device;
 mod directory_cache;

@@ -4,6 +4,7 @@
 //! nothing about the host. Everything else that is missing, unreadable or malformed becomes a [`Gap`]. Each file is
 //! read once. `record` stores exactly what is read here.
 
+mod capacity;
 mod device;
 mod egm;
 mod node;
@@ -124,12 +125,17 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(tree: &'a dyn Tree) -> Self {
-        let mut reader = Self {
+    /// A reader without the gaps of a recording, which are those of [`Host`].
+    fn without_recorded_gaps(tree: &'a dyn Tree) -> Self {
+        Self {
             tree,
             gaps: BTreeMap::new(),
             exhausted: None,
-        };
+        }
+    }
+
+    fn new(tree: &'a dyn Tree) -> Self {
+        let mut reader = Self::without_recorded_gaps(tree);
         match sysfs::text(tree, RECORDED_GAPS, MAX_GAPS) {
             Ok(recorded) => {
                 let lines = recorded.lines().filter_map(|line| line.split_once(": "));

@@ -12,6 +12,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::cache::Cache;
+use crate::capacity::Capacity;
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
 use crate::reader::RECORDED_GAPS;
@@ -40,6 +41,7 @@ pub fn record(root: &Path, dir: &Path) -> Result<Recorded, Failure> {
         seen: RefCell::default(),
     };
     let host = Host::read_tree(&tap, root, &Cache::default())?;
+    Capacity::read_tree(&tap, &host.numa)?;
     let writer = Writer::new(dir)?;
     let seen = tap.seen.into_inner();
     seen.iter().try_for_each(|item| writer.write(item))?;
@@ -250,6 +252,8 @@ mod tests {
         let copy = Host::read(&dir.path().join("new")).expect("recording");
         assert_eq!(original, copy);
         assert_eq!(original.gaps, recorded.gaps);
+        let capacity = |root: &Path| Capacity::read(root, &original.numa).expect("capacity");
+        assert_eq!(capacity(root), capacity(&dir.path().join("new")));
         (dir, recorded)
     }
 
@@ -259,6 +263,26 @@ mod tests {
         let (_copy, recorded) = assert_equal(dir.path());
         assert!(recorded.gaps.is_empty());
         assert_eq!(recorded.links, 2 + 3);
+    }
+
+    #[test]
+    fn a_recording_has_cpus_and_huge_pages() {
+        let dir = host();
+        let pages = "node/node0/hugepages/hugepages-2048kB";
+        for (path, text) in [
+            ("cpu/online", "0-1"),
+            ("cpu/cpu0/topology/core_cpus_list", "0-1"),
+            (&format!("{pages}/nr_hugepages"), "8"),
+            (&format!("{pages}/free_hugepages"), "7"),
+        ] {
+            let path = dir.path().join("sys/devices/system").join(path);
+            create_parent(&path).expect("directory");
+            fs::write(path, text).expect("file");
+        }
+        let (copy, _) = assert_equal(dir.path());
+        let host = Host::read(dir.path()).expect("host");
+        let capacity = Capacity::read(&copy.path().join("new"), &host.numa).expect("capacity");
+        assert_eq!((capacity.cores.len(), capacity.pages.len()), (1, 1));
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn machine(platform: Platform, endpoints: Vec<Endpoint>) -> Machine {
         memory_kib: &[501_219_328],
         remote: 40,
         same_device: 11,
+        processors: testing::hosts::machine::Processors::PLAIN,
         endpoints,
         egm: &[],
         reader: Reader::Root,

@@ -48,6 +48,7 @@ pub fn all() -> Vec<Machine> {
         memory_kib: &[16_777_216],
         remote: 32,
         same_device: 11,
+        processors: super::machine::Processors::PLAIN,
         endpoints: endpoints(),
         egm: &[],
         reader: Reader::Root,

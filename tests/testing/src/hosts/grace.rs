@@ -1,6 +1,6 @@
 //! The modelled Grace machines.
 
-use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Reader};
+use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Processors, Reader};
 
 /// The device id of a Vera Rubin GPU.
 pub const RUBIN: u16 = 0x3041;
@@ -48,6 +48,7 @@ pub fn grace(name: &'static str, readme: &'static str, sockets: u32) -> Machine 
         memory_kib: &[501_219_328],
         remote: 40,
         same_device: 11,
+        processors: Processors::PLAIN,
         endpoints: Vec::new(),
         egm: &[],
         reader: Reader::Root,

@@ -1,7 +1,7 @@
 //! The description of a modelled machine, and the files of its directory.
 
 use super::tree::{Entry, Tree, line};
-use super::{node, pci, srat};
+use super::{node, pci, processor, srat};
 
 /// A host to write.
 #[derive(Clone)]
@@ -17,12 +17,46 @@ pub struct Machine {
     pub memory_kib: &'static [u64],
     /// Distance between sockets.
     pub remote: u8,
+    pub processors: Processors,
     /// Distance between initiators of one endpoint.
     pub same_device: u8,
     /// Endpoints in the firmware's order of initiators.
     pub endpoints: Vec<Endpoint>,
     pub egm: &'static [Egm],
     pub reader: Reader,
+}
+
+/// Cores, caches and huge pages. `sockets` of a machine counts NUMA nodes: a package may have several (SNC, NPS).
+#[derive(Clone, Copy)]
+pub struct Processors {
+    /// SMT siblings of each core; sibling `n` of all cores comes after sibling `n - 1` of all, as on x86.
+    pub threads: u32,
+    /// Cores that share a cache of level 3; 0 for all of a node.
+    pub cache_cores: u32,
+    /// CPUs that are offline.
+    pub offline: &'static [u32],
+    /// Nodes of each package, and the distance between them.
+    pub package_nodes: u32,
+    pub near: u8,
+    /// Huge pages of each node: size in KiB, their number, how many are free.
+    pub pages: &'static [(u64, u64, u64)],
+}
+
+impl Processors {
+    /// One thread for each core, a node for each package, and no huge pages.
+    pub const PLAIN: Self = Self {
+        threads: 1,
+        cache_cores: 0,
+        offline: &[],
+        package_nodes: 1,
+        near: 12,
+        pages: &[],
+    };
+    /// Two threads for each core.
+    pub const SMT: Self = Self {
+        threads: 2,
+        ..Self::PLAIN
+    };
 }
 
 /// An EGM region.
@@ -182,6 +216,7 @@ impl Machine {
         tree.insert(name.to_owned(), line(text));
         self.add_egm(&mut tree);
         node::add(&mut tree, self);
+        processor::add(&mut tree, self);
         pci::add(&mut tree, self);
         match self.reader {
             Reader::Root => {

@@ -16,6 +16,8 @@ pub mod node;
 #[allow(missing_docs)]
 pub mod pci;
 #[allow(missing_docs)]
+pub mod processor;
+#[allow(missing_docs)]
 pub mod srat;
 #[allow(missing_docs)]
 pub mod tree;

@@ -25,17 +25,41 @@ fn add_node(tree: &mut Tree, machine: &Machine, node: u32) {
     let distances: Vec<String> = distances.collect();
     let memory = memory_kib(machine, node);
     let meminfo = format!("Node {node} MemTotal:       {memory} kB");
-    tree.insert(format!("{dir}/cpulist"), line(cpus(machine, node)));
+    // The kernel lists the online CPUs of a node (cpumask_of_node, drivers/base/node.c).
+    let is_online = |cpu: &u32| !machine.processors.offline.contains(cpu);
+    let online = cpus(machine, node).into_iter().filter(is_online);
+    tree.insert(format!("{dir}/cpulist"), line(list(online)));
     tree.insert(format!("{dir}/meminfo"), line(meminfo));
     tree.insert(format!("{dir}/distance"), line(distances.join(" ")));
 }
 
-fn cpus(machine: &Machine, node: u32) -> String {
+/// The CPUs of a node: of each thread of its cores, those of all nodes before it come first.
+pub fn cpus(machine: &Machine, node: u32) -> Vec<u32> {
     if node >= machine.sockets {
-        return String::new();
+        return Vec::new();
     }
-    let first = node * machine.cpus;
-    format!("{first}-{}", first + machine.cpus - 1)
+    let cores = machine.cpus / machine.processors.threads;
+    let threads = 0..machine.processors.threads;
+    let first = |thread: u32| (thread * machine.sockets + node) * cores;
+    threads
+        .flat_map(|thread| first(thread)..first(thread) + cores)
+        .collect()
+}
+
+/// Ascending numbers as the kernel prints them.
+pub fn list(numbers: impl Iterator<Item = u32>) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let printed = ranges.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    printed.collect::<Vec<_>>().join(",")
 }
 
 /// If the host uses a device's memory, the node of its first initiator has that memory.
@@ -52,8 +76,10 @@ fn distance(machine: &Machine, from: u32, to: u32) -> u8 {
     if from == to {
         return 10;
     }
+    let package = |node: u32| node / machine.processors.package_nodes;
     match (machine.owner(from), machine.owner(to)) {
         (Some(a), Some(b)) if std::ptr::eq(a, b) => machine.same_device,
+        (None, None) if package(from) == package(to) => machine.processors.near,
         (None, None) => machine.remote,
         (Some(_), Some(_)) => 40,
         (Some(own), None) if own.socket == to => 80,

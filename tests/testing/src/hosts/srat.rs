@@ -1,6 +1,7 @@
 //! An SRAT with which the node ids of Linux equal the proximity domains.
 
 use super::machine::{Endpoint, Machine, Platform};
+use super::node;
 
 /// The path of the table in sysfs.
 pub const PATH: &str = "sys/firmware/acpi/tables/SRAT";
@@ -11,8 +12,8 @@ const ENABLED: [u8; 4] = [1, 0, 0, 0];
 /// The table of a machine: processors, then initiators, then memory.
 pub fn table(machine: &Machine) -> Vec<u8> {
     let mut entries = Vec::new();
-    for cpu in 0..machine.sockets * machine.cpus {
-        let domain = cpu / machine.cpus;
+    let of_node = |domain| (node::cpus(machine, domain).into_iter()).map(move |cpu| (domain, cpu));
+    for (domain, cpu) in (0..machine.sockets).flat_map(of_node) {
         entries.extend(match machine.platform {
             Platform::Grace => processor(domain, cpu),
             Platform::Intel | Platform::Amd => x2apic(domain, cpu),

@@ -1,6 +1,6 @@
 //! The modelled x86-64 machines, and the network adapters of all machines.
 
-use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Reader};
+use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Processors, Reader};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -105,6 +105,7 @@ fn hgx() -> Machine {
         memory_kib: &[1_056_423_936],
         remote: 21,
         same_device: 11,
+        processors: Processors::PLAIN,
         endpoints,
         egm: &[],
         reader: Reader::Root,
@@ -126,6 +127,7 @@ fn mi300x() -> Machine {
         memory_kib: &[1_188_226_048],
         remote: 32,
         same_device: 11,
+        processors: Processors::PLAIN,
         endpoints: vec![
             gpu(["0000:04:01.1", "0000:05:00.0", "ivhd0"], 0),
             gpu(["0000:25:01.1", "0000:26:00.0", "ivhd1"], 0),
