@@ -35,6 +35,11 @@ pub enum Question {
         /// A device for which the live XML is wanted where the definition does not have it.
         device: Option<PciAddress>,
     },
+    /// The XML of all domains, running or not.
+    Definitions {
+        /// See above.
+        uri: String,
+    },
     /// The names of all domains that have a definition.
     Names {
         /// See above.
@@ -85,6 +90,15 @@ pub fn definition(
 pub fn names(uri: &str, limit: Duration) -> Result<Vec<String>, LookError> {
     let uri = uri.to_owned();
     ask(&Question::Names { uri }, Some(limit))
+}
+
+/// The XML of all domains; see [`agent::libvirt::definitions`].
+///
+/// # Errors
+/// As [`look`].
+pub fn definitions(uri: &str, limit: Duration) -> Result<Vec<String>, LookError> {
+    let uri = uri.to_owned();
+    ask(&Question::Definitions { uri }, Some(limit))
 }
 
 /// Creates a transient guest, and waits for as long as its start takes; see [`agent::libvirt::create`].

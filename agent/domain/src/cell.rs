@@ -43,6 +43,10 @@ pub struct Binding {
     pub pins: BTreeMap<u32, RangeList>,
     /// `<vcpu cpuset>`: those of all other guest processors.
     pub cpuset: Option<RangeList>,
+    /// `<cputune><emulatorpin>`.
+    pub emulator: Option<RangeList>,
+    /// `<cputune><iothreadpin>`, by the iothread's id.
+    pub iothreads: BTreeMap<u32, RangeList>,
 }
 
 /// Assigns cell 0 the CPUs that no cell names, as libvirt does (qemuDomainDefNumaCPUsPostParse).

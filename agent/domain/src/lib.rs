@@ -28,6 +28,7 @@ mod read_other;
 mod read_platform;
 pub mod refusal;
 pub mod shape;
+mod tuning;
 mod value;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ pub use options::{OPTIONS_NAMESPACE, Options, OptionsElement};
 pub use piece::{Opened, Piece};
 pub use platform::{AcpiTable, AddressWidth, EgmMemory, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
+pub use tuning::Tuning;
 
 /// A domain's UUID in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +92,8 @@ pub struct Domain {
     pub memory_nodes: Vec<MemoryNode>,
     /// Other bindings to nodes and processors of the host.
     pub binding: Binding,
+    /// The elements around these, and others of the guest's layout.
+    pub tuning: Tuning,
     /// PCI controllers in document order.
     pub controllers: Vec<Controller>,
     /// PCI hostdevs and interfaces of type `hostdev`, in document order.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use kernel_glue::numa::RangeList;
 use roxmltree::{Document, Node, NodeId, ParsingOptions};
 
 use super::number::{self, Base};
@@ -118,6 +119,9 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
         ),
         ("<memnode>", domain.memory_nodes.len(), MAX_ITEMS),
         ("<vcpupin>", domain.binding.pins.len(), MAX_VCPUS as usize),
+        ("iothreads", domain.tuning.iothreads as usize, MAX_ITEMS),
+        ("<iothreadpin>", domain.binding.iothreads.len(), MAX_ITEMS),
+        ("<page>", domain.tuning.page_kib.len(), MAX_CELLS),
         ("PCI controllers", domain.controllers.len(), MAX_ITEMS),
         ("PCI hostdevs", domain.hostdevs.len(), MAX_CELLS),
         ("NVMe disks", domain.elsewhere.len(), MAX_ITEMS),
@@ -179,6 +183,7 @@ impl Reader<'_> {
             cells,
             memory_nodes: memory_nodes(root)?,
             binding: binding(root)?,
+            tuning: self.tuning(root)?,
             controllers: self.controllers(root)?,
             hostdevs: self.hostdevs(root)?,
             elsewhere: read_other::elsewhere(root)?,
@@ -485,16 +490,24 @@ fn binding(root: Node<'_, '_>) -> Result<Binding, Refusal> {
     let manual = |node: &Node<'_, '_>| property(*node, "placement") != Some("auto");
     let memory = below(root, "numatune", "memory").find(manual);
     let vcpu = child(root, "vcpu").filter(manual);
-    let pins = below(root, "cputune", "vcpupin").map(|node| {
-        let cpuset = list(node, "cpuset")?;
-        let cpuset = cpuset.ok_or_else(|| value(node, "cpuset", "the value is missing"))?;
-        Ok((required_decimal(node, "vcpu")?, cpuset))
-    });
+    let pins = |name, id| {
+        let nodes = below(root, "cputune", name);
+        let pins = nodes.map(|node| Ok((required_decimal(node, id)?, cpuset(node)?)));
+        pins.collect::<Result<BTreeMap<u32, RangeList>, Refusal>>()
+    };
+    let emulator = below(root, "cputune", "emulatorpin").next();
     Ok(Binding {
         memory: memory.map(nodeset).transpose()?.flatten(),
-        pins: pins.collect::<Result<_, Refusal>>()?,
+        pins: pins("vcpupin", "vcpu")?,
+        emulator: emulator.map(cpuset).transpose()?,
+        iothreads: pins("iothreadpin", "iothread")?,
         cpuset: vcpu.map(|node| list(node, "cpuset")).transpose()?.flatten(),
     })
+}
+
+fn cpuset(node: Node<'_, '_>) -> Result<RangeList, Refusal> {
+    let cpuset = list(node, "cpuset")?;
+    cpuset.ok_or_else(|| value(node, "cpuset", "the value is missing"))
 }
 
 /// The sum of all DIMMs and other memory devices, in KiB. Memory of model `egm` is that of a cell.

@@ -207,6 +207,13 @@ fn size(node: Node<'_, '_>, text: &str, name: &str, limit: u64) -> Result<Option
     Ok(Some(bytes.div_ceil(1024)))
 }
 
+/// `<page size unit>` in KiB.
+pub(super) fn page_size(node: Node<'_, '_>) -> Result<u64, Refusal> {
+    let text = node.attribute("size").unwrap_or_default();
+    let size = size(node, text, "size", MEMORY_LIMIT)?;
+    size.ok_or_else(|| value(node, "size", "the value is missing"))
+}
+
 fn no_number(node: Node<'_, '_>, name: &str, text: &str) -> Refusal {
     value(
         node,

@@ -8,6 +8,7 @@ pub mod fixture;
 mod foreign;
 pub mod from_libvirt;
 pub mod json;
+pub mod layout;
 pub mod plan;
 pub mod recipe;
 pub mod revert;

@@ -28,7 +28,7 @@ pub use change::{Change, Changes, Watch};
 pub use connection::{Live, connect};
 pub use create::create;
 pub use defined::Defined;
-pub use look::{Found, Look, LookError, definition, look, names};
+pub use look::{Found, Look, LookError, definition, definitions, look, names};
 
 /// A domain by its UUID and name.
 #[derive(Clone, Debug, PartialEq, Eq)]

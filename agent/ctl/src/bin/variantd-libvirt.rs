@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Question::Definition { uri, name, device } => {
             to_vec(&libvirt::definition(&uri, &name, device))
         }
+        Question::Definitions { uri } => to_vec(&libvirt::definitions(&uri)),
         Question::Names { uri } => to_vec(&libvirt::names(&uri)),
         Question::Create { uri, xml, paused } => to_vec(&libvirt::create(&uri, &xml, paused)),
     })

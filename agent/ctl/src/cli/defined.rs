@@ -37,6 +37,16 @@ pub(super) fn in_libvirt(
     found.ok_or_else(missing)
 }
 
+/// The definitions of all domains; a text that cannot be parsed is left out.
+pub(super) fn all() -> Result<Vec<Domain>, Problem> {
+    let texts = inquiry::definitions(URI, TIMEOUT);
+    let texts = texts.map_err(|why| Problem::Unreachable(why.to_string()))?;
+    Ok(texts
+        .iter()
+        .filter_map(|text| Domain::parse(text).ok())
+        .collect())
+}
+
 /// Prints the network interfaces that may add a host device which is neither checked nor drawn.
 pub(super) fn say_networks(libvirt: &FromLibvirt, domain: &Domain) {
     let has_devices = domain.sources().next().is_some();

@@ -6,7 +6,7 @@ use clap::Command;
 type Example = (&'static str, &'static str);
 
 /// For each verb at least two, in the order of `--help`.
-const EXAMPLES: [(&str, &[Example]); 28] = [
+const EXAMPLES: [(&str, &[Example]); 29] = [
     (
         "list",
         &[
@@ -64,6 +64,19 @@ const EXAMPLES: [(&str, &[Example]); 28] = [
             (
                 "one device, for another QEMU",
                 "variantctl atomics 0009:01:00.0 --qemu 11.1",
+            ),
+        ],
+    ),
+    (
+        "layout",
+        &[
+            (
+                "NUMA cells, pins and memory for a domain's devices",
+                "variantctl layout guest",
+            ),
+            (
+                "write them into a file that has none, beside another guest",
+                "variantctl layout --beside other.xml --xml guest.xml > guest-layout.xml",
             ),
         ],
     ),

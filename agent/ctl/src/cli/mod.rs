@@ -21,6 +21,7 @@ mod explain;
 mod fleet;
 mod hint;
 mod input;
+mod layout;
 mod list;
 mod monitor;
 mod occupancy;
@@ -106,6 +107,8 @@ enum Verb {
     Topology(topology::Request),
     /// Show whether AtomicOps reach a device's guest: by width, on the host and in the guest, with the rule that fails
     Atomics(atomics::Request),
+    /// Show a NUMA layout for a guest on this host: cells at its devices, pins, memory, huge pages, distances; changes nothing
+    Layout(layout::Request),
     /// Show what a domain needs, as a diff with the reason for each part
     Plan(Request),
     /// Complete a domain definition and print it; libvirt is not touched
@@ -381,6 +384,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         Verb::Doctor(request) => doctor::run(cli, request),
         Verb::Topology(request) => topology::run(&host_view(cli)?, request),
         Verb::Atomics(request) => atomics::run(&host_view(cli)?, request),
+        Verb::Layout(request) => layout::run(&host_view(cli)?, request),
         Verb::Plan(request) => plan::show(cli, request),
         Verb::Rewrite(definition) => plan::rewrite(&host_view(cli)?, definition),
         Verb::Recipe(RecipeVerb::List) => recipe::list(&recipes(cli)?, cli.json),
@@ -472,6 +476,7 @@ impl Verb {
             | Self::Doctor(_)
             | Self::Topology(_)
             | Self::Atomics(_)
+            | Self::Layout(_)
             | Self::Plan(_)
             | Self::Rewrite(_)
             | Self::Recipe(_)

@@ -80,7 +80,7 @@ fn show_file(host_view: &HostView, request: &Request) -> Result<(), Problem> {
 }
 
 /// True when a plan is for a file; anything else is a domain in libvirt.
-fn is_file(subject: &Path) -> bool {
+pub(super) fn is_file(subject: &Path) -> bool {
     let text = subject.to_string_lossy();
     let there = subject.exists() && !subject.is_dir();
     text == "-" || text.contains('/') || text.ends_with(".xml") || there

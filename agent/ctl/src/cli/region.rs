@@ -97,11 +97,11 @@ fn words(bar: &Region) -> String {
         _ => "32-bit",
     };
     let mapped = if bar.mmap { "mapped" } else { "not mapped" };
-    format!("{}, {kind}, {mapped}", size(bar.size))
+    format!("{}, {kind}, {mapped}", in_units(bar.size))
 }
 
 /// In the largest unit that gives a whole number.
-fn size(bytes: u64) -> String {
+pub(super) fn in_units(bytes: u64) -> String {
     let whole = |(shift, _): &&(u32, &str)| bytes.is_multiple_of(1 << shift);
     match UNITS.iter().find(whole) {
         Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_size_that_no_unit_divides_is_printed_in_bytes() {
-        assert_eq!(size((1 << 30) + (1 << 20)), "1025 MiB");
-        assert_eq!(size(512 << 30), "512 GiB");
-        assert_eq!(size(1 << 40), "1 TiB");
+        assert_eq!(in_units((1 << 30) + (1 << 20)), "1025 MiB");
+        assert_eq!(in_units(512 << 30), "512 GiB");
+        assert_eq!(in_units(1 << 40), "1 TiB");
     }
 }

@@ -10,6 +10,7 @@ mod fleet;
 mod function;
 mod help;
 mod holder;
+mod layout;
 mod other_host;
 mod plan;
 mod record;

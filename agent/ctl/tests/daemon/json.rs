@@ -15,12 +15,13 @@ const GPU: &str = "0009:01:00.0";
 const READ: [&str; 4] = ["--host", "host", "--recipes", "recipes.d"];
 
 /// Verbs, the schema of each answer, and how it is asked.
-const VERBS: [(&str, &str, &[&str]); 27] = [
+const VERBS: [(&str, &str, &[&str]); 28] = [
     ("list", "list", &[]),
     ("show", "show", &[GPU]),
     ("doctor", "doctor", &[]),
     ("topology", "topology", &[]),
     ("atomics", "atomics", &[GPU]),
+    ("layout", "layout", &["guest.xml"]),
     ("plan", "plan", &["guest.xml"]),
     (
         "plan",

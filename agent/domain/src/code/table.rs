@@ -880,6 +880,82 @@ codes! {
         source: "reproduced with QEMU 11.1.2; variantd-connect(8)",
     }
 
+    /// The host has too few free CPUs or too little free memory for the guest's layout.
+    LayoutNoRoom = "VD-NUM-017" {
+        severity: Refusal,
+        explanation: "A layout pins each vCPU to a CPU of its own and binds the memory of each cell to one host node. CPUs that other guests \
+            are pinned to, and memory that they bind, are not used. The message has the guest's value, the host's, and the \
+            guests that hold the rest.",
+        source: "libvirt, CPU tuning and NUMA tuning",
+    }
+
+    /// Another guest is pinned to CPUs of the guest's nodes.
+    LayoutHeld = "VD-NUM-018" {
+        severity: Note,
+        explanation: "The layout leaves these CPUs out. A pin to all CPUs of a host node does not count: it leaves the threads to the \
+            scheduler.",
+        source: "libvirt, CPU tuning",
+    }
+
+    /// The guest's memory cannot be in huge pages of its nodes.
+    LayoutPages = "VD-NUM-019" {
+        severity: Warning,
+        explanation: "Each cell needs its memory in free huge pages of one size on its own node. Reserve them per node in \
+            /sys/devices/system/node/nodeN/hugepages/hugepages-SIZEkB/nr_hugepages, or at boot. Normal pages work, with more \
+            TLB misses and a longer start of a guest with host devices.",
+        source: "Linux, Documentation/admin-guide/mm/hugetlbpage.rst",
+    }
+
+    /// The cells of the layout have different numbers of vCPUs.
+    LayoutUneven = "VD-NUM-020" {
+        severity: Note,
+        explanation: "The number of vCPUs is not a multiple of the number of cells and of the threads of a core, or a node has fewer free \
+            CPUs. The guest's topology then has smaller sockets, so that no socket has CPUs of two cells.",
+        source: "Linux, arch/x86/kernel/smpboot.c (topology_sane)",
+    }
+
+    /// vCPUs of the layout share a core or a CPU with other threads.
+    LayoutShared = "VD-NUM-021" {
+        severity: Warning,
+        explanation: "No whole core is left: the emulator's threads run on CPUs of vCPUs, or an SMT sibling of a vCPU's CPU belongs to \
+            another guest or to the host.",
+        source: "libvirt, CPU tuning",
+    }
+
+    /// The NUMA node of a device is not known, so the layout has no cell near it.
+    LayoutNoNode = "VD-NUM-022" {
+        severity: Warning,
+        explanation: "The device is not in the host, its numa_node is -1, or two sockets are equally near. The layout places the guest \
+            by its other devices.",
+        source: "Linux, Documentation/ABI/testing/sysfs-bus-pci (numa_node)",
+    }
+
+    /// The definition has a layout of its own.
+    LayoutTaken = "VD-NUM-023" {
+        severity: Refusal,
+        explanation: "A layout is written only into a definition without cells, pins, bindings, topology and page sizes. What the user \
+            wrote is never changed. Memory that is EGM regions has the layout of these regions.",
+        source: "variantctl(1)",
+    }
+
+    /// The definition has pins, bindings or page sizes that libvirt or QEMU refuses.
+    BindingInvalid = "VD-NUM-024" {
+        severity: Refusal,
+        explanation: "A vCPU is pinned only to CPUs that are offline or absent, <memnode> names a cell or a host node that does not \
+            exist, a vCPU is in two cells, or the host has no huge pages of the size. The start fails, in part after the \
+            devices are bound.",
+        source: "libvirt, src/conf/numa_conf.c, src/qemu/qemu_process.c; sched_setaffinity(2)",
+    }
+
+    /// The definition's own layout is not that of its devices.
+    LocalityWrong = "VD-NUM-025" {
+        severity: Warning,
+        explanation: "An expander bus names a cell on another host node than its device, all vCPUs are pinned to other nodes than a \
+            device's, <memnode> spans sockets, or a pin names CPUs that are not online. The guest runs, and DMA and memory \
+            accesses cross sockets.",
+        source: "libvirt, NUMA tuning and CPU tuning",
+    }
+
     /// A device was hot-unplugged, and its initiators still exist.
     InitiatorsStale = "VD-ATM-041" {
         severity: Warning,

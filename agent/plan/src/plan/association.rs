@@ -116,7 +116,7 @@ fn from_socket(
 }
 
 /// The node with CPUs that a device is at: its `numa_node`, or the one nearest to that.
-pub(super) fn socket(numa: &Numa, device: &Device) -> Option<NumaNode> {
+pub(crate) fn socket(numa: &Numa, device: &Device) -> Option<NumaNode> {
     let node = device.numa_node?;
     if has_no_cpus(numa, node) {
         nearest(numa, &[node])

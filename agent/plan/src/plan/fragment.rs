@@ -6,7 +6,7 @@ use quick_xml::escape::escape;
 
 /// An element under construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fragment {
+pub(crate) struct Fragment {
     name: &'static str,
     attributes: Vec<(&'static str, String)>,
     children: Vec<Child>,
@@ -21,7 +21,7 @@ enum Child {
 }
 
 impl Fragment {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
             attributes: Vec::new(),
@@ -30,13 +30,13 @@ impl Fragment {
         }
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.attributes.push((name, value.to_string()));
         self
     }
 
     /// The attribute, unless its value is empty.
-    pub(super) fn with_some(self, name: &'static str, value: impl ToString) -> Self {
+    pub(crate) fn with_some(self, name: &'static str, value: impl ToString) -> Self {
         let value = value.to_string();
         if value.is_empty() {
             self
@@ -45,29 +45,29 @@ impl Fragment {
         }
     }
 
-    pub(super) fn child(self, child: Fragment) -> Self {
+    pub(crate) fn child(self, child: Fragment) -> Self {
         self.children([child])
     }
 
-    pub(super) fn children(mut self, children: impl IntoIterator<Item = Fragment>) -> Self {
+    pub(crate) fn children(mut self, children: impl IntoIterator<Item = Fragment>) -> Self {
         let children = children.into_iter().map(Child::Element);
         self.children.extend(children);
         self
     }
 
     /// Children that are written already, one a line, without indentation.
-    pub(super) fn lines(mut self, lines: String) -> Self {
+    pub(crate) fn lines(mut self, lines: String) -> Self {
         self.children.push(Child::Lines(lines));
         self
     }
 
-    pub(super) fn text(mut self, text: impl ToString) -> Self {
+    pub(crate) fn text(mut self, text: impl ToString) -> Self {
         self.text = Some(text.to_string());
         self
     }
 
     /// The element as lines without a trailing newline.
-    pub(super) fn print(&self) -> String {
+    pub(crate) fn print(&self) -> String {
         let mut out = String::new();
         self.write(&mut out, 0);
         out
@@ -141,7 +141,7 @@ fn attribute(value: &str) -> Cow<'_, str> {
 }
 
 /// Fragments one below the other.
-pub(super) fn print_all(fragments: impl IntoIterator<Item = Fragment>) -> String {
+pub(crate) fn print_all(fragments: impl IntoIterator<Item = Fragment>) -> String {
     let mut out = String::new();
     for fragment in fragments {
         if !out.is_empty() {
@@ -153,7 +153,7 @@ pub(super) fn print_all(fragments: impl IntoIterator<Item = Fragment>) -> String
 }
 
 /// Writes a number's digits. `fmt` takes four times as long, and there are two numbers for each pair of cells.
-pub(super) fn push_number(out: &mut String, number: u32) {
+pub(crate) fn push_number(out: &mut String, number: u32) {
     if number >= 10 {
         push_number(out, number / 10);
     }

@@ -6,7 +6,7 @@
 mod advice;
 pub(crate) mod alias;
 mod aperture;
-mod association;
+pub(crate) mod association;
 mod atomics;
 mod bar;
 pub mod binding;
@@ -19,7 +19,7 @@ mod distance;
 pub(crate) mod driver;
 pub(crate) mod egm;
 pub(crate) mod expander;
-mod fragment;
+pub(crate) mod fragment;
 pub mod function;
 mod given;
 mod layout;

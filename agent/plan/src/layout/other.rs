@@ -1,0 +1,75 @@
+//! What other guests hold of a host: the CPUs that they are pinned to and the memory that they bind.
+
+use std::collections::BTreeMap;
+
+use kernel_glue::numa::{Numa, NumaNode, RangeList};
+
+use domain::Domain;
+
+/// Another guest, from its definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Its name.
+    pub name: String,
+    /// Host CPUs that its vCPUs, emulator threads or iothreads are pinned to.
+    cpus: RangeList,
+    /// Memory that is bound to one node, in KiB.
+    memory: BTreeMap<NumaNode, u64>,
+}
+
+impl Other {
+    /// Reads a definition. A list that covers all CPUs of a host node leaves the threads to the scheduler, so it holds none; neither
+    /// does memory that may be on several nodes.
+    #[must_use]
+    pub fn of(numa: &Numa, domain: &Domain) -> Self {
+        let binding = &domain.binding;
+        let covers = |list: &&RangeList| {
+            let whole = |cpus: &RangeList| cpus.iter().all(|cpu| list.contains(cpu));
+            numa.sockets().any(|node| whole(&node.cpus))
+        };
+        let pins = binding.pins.values().chain(&binding.cpuset);
+        let threads = binding.iothreads.values().chain(&binding.emulator);
+        let held = pins.chain(threads).filter(|list| !covers(list));
+        Self {
+            name: domain.name.clone(),
+            cpus: held.flat_map(RangeList::iter).collect(),
+            memory: memory(domain),
+        }
+    }
+
+    /// True if it is pinned to this CPU.
+    #[must_use]
+    pub fn holds(&self, cpu: u32) -> bool {
+        self.cpus.contains(cpu)
+    }
+
+    /// Memory that it binds to this node, in KiB.
+    #[must_use]
+    pub fn memory_kib(&self, node: NumaNode) -> u64 {
+        self.memory.get(&node).copied().unwrap_or_default()
+    }
+}
+
+fn memory(domain: &Domain) -> BTreeMap<NumaNode, u64> {
+    let one = |nodes: &RangeList| {
+        let first = nodes.iter().next().filter(|_| nodes.len() == 1)?;
+        NumaNode::try_from(first).ok()
+    };
+    let everything = domain.binding.memory.as_ref().and_then(one);
+    let mut memory = BTreeMap::new();
+    let mut add = |node: Option<NumaNode>, kib: u64| {
+        if let Some(node) = node {
+            let sum: &mut u64 = memory.entry(node).or_default();
+            *sum = sum.saturating_add(kib);
+        }
+    };
+    if domain.cells.is_empty() {
+        add(everything, domain.memory_kib);
+    }
+    for cell in &domain.cells {
+        let own = domain.memory_nodes.iter().find(|node| node.cell == cell.id);
+        let node = own.map_or(everything, |own| one(&own.nodes));
+        add(node, cell.memory_kib);
+    }
+    memory
+}
