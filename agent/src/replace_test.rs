@@ -116,7 +116,7 @@ fn concurrent_undefine_is_kept() {
 }
 
 #[test]
-fn a_running_guest_without_a_definition_gets_none() {
+fn a_running_guest_without_a_definition_is_not_defined() {
     let scene = scene();
     scene.libvirt.run(&guest(GPU));
     scene.libvirt.act(Point::Hidden, Act::Undefine);

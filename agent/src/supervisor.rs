@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_watchdog_hears_of_us_only_while_the_locks_can_be_had() {
+    async fn no_watchdog_message_is_sent_while_a_lock_is_held() {
         let (directory, context) = context(Config::default());
         let records = Records::new(directory.path().to_owned());
         let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_socket_can_be_had() {
+    fn the_kernels_socket_can_be_opened() {
         open().expect("a netlink socket");
     }
 }

@@ -199,7 +199,7 @@ async fn guests_are_planned_and_started_while_the_stack_is_asked() {
 }
 
 #[tokio::test]
-async fn a_guest_that_runs_already_is_adopted_and_one_that_ended_is_forgotten() {
+async fn a_running_guest_is_adopted_and_an_ended_one_is_removed() {
     let scene = scene();
     let domain = scene.libvirt.run(&guest(GPU));
     let connected = || vec![Event::Connected(Versions::NEWEST_TESTED)];
@@ -375,7 +375,7 @@ async fn reading_callers_do_not_delay_others() {
 }
 
 #[tokio::test]
-async fn networks_are_learned_on_connection_and_when_one_changes() {
+async fn networks_are_read_on_connection_and_when_one_changes() {
     let scene = scene();
     let known_versions = || {
         let networks = scene.worker.context.networks.now().expect("learned");

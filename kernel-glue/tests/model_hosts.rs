@@ -126,7 +126,7 @@ fn a_gh200_with_four_sockets_has_thirty_six_nodes() {
 }
 
 #[test]
-fn gpu_ten_may_stand_before_gpu_two_in_the_table() {
+fn gpu_ten_may_precede_gpu_two_in_the_table() {
     let host = read("gh200-names");
     assert_usual(&host);
     let expected = [("0002:01:00.0", 0, 10), ("0010:01:00.0", 1, 2)];

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_says_that_an_old_libvirt_makes_an_smmu_of_the_whole_machine() {
+    fn a_note_warns_that_an_old_libvirt_makes_an_smmu_of_the_whole_machine() {
         let old = stack(Version::new(11, 3, 0));
         let notes = notes(definition(TEXT).domain(), &old);
         let bus = notes.iter().find(|note| note.text.contains("@pciBus"));

@@ -219,7 +219,7 @@ fn an_address_that_was_replaced_once_is_replaced_again() {
 }
 
 #[test]
-fn a_start_after_the_recipe_changed_is_told_to_prepare_again() {
+fn a_start_after_a_change_of_the_recipe_is_refused_with_the_prepare_command() {
     let fixture = Fixture::new();
     let all: String = crate::plan::testing::GPUS
         .iter()

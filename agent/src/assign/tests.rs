@@ -206,7 +206,7 @@ fn a_device_on_another_driver_is_refused_at_start() {
 }
 
 #[test]
-fn a_second_start_without_a_release_remembers_the_first_driver() {
+fn a_second_start_without_a_release_keeps_the_first_driver_as_previous() {
     let scene = scene();
     let xml = scene.complete();
     scene.assigner.prepare(&xml).expect("first start");

@@ -73,7 +73,7 @@ mod tests {
     const TIME: Duration = Duration::from_secs(10);
 
     #[tokio::test]
-    async fn a_user_waits_behind_one_call_of_another_and_root_behind_none() {
+    async fn a_user_waits_for_one_call_of_another_user_and_root_for_no_call() {
         let lanes = Lanes::default();
         let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
         let (open, opened) = tokio::sync::oneshot::channel::<()>();

@@ -132,7 +132,7 @@ async fn silent_peer_is_disconnected() {
 }
 
 #[tokio::test]
-async fn a_peer_that_sends_a_byte_now_and_then_is_left() {
+async fn a_peer_that_sends_single_bytes_slowly_is_disconnected() {
     let mut scene = scene();
     let drip = async {
         while scene.peer.write_all(b"{").await.is_ok() {
@@ -149,7 +149,7 @@ async fn a_peer_that_sends_a_byte_now_and_then_is_left() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_is_left() {
+async fn a_peer_that_does_not_read_is_disconnected() {
     let mut scene = scene();
     let xml = "x".repeat(1 << 20);
     let call =

@@ -51,7 +51,7 @@ fn initiators_are_parsed_from_both_forms_of_the_argument() {
 }
 
 #[test]
-fn a_guest_whose_process_is_not_found_has_none() {
+fn a_guest_without_a_process_has_no_initiators() {
     let folder = processes(&[&["qemu", "-uuid", "7070"]]);
     assert!(started_with(folder.path(), &uuid()).is_empty());
 }

@@ -82,7 +82,7 @@ fn reserved_device_is_bound_at_each_boot_until_unreserve() {
 }
 
 #[test]
-fn the_record_of_a_device_says_whether_a_reservation_or_an_administrator_bound_it() {
+fn the_record_of_a_device_names_its_owner() {
     for (is_reserved, owner) in [(true, "reservation"), (false, "admin")] {
         let scene = scene();
         match is_reserved {

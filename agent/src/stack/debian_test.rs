@@ -88,7 +88,7 @@ fn toml(title: &str, stack: &Stack) -> String {
 }
 
 #[test]
-fn stacks_of_debian_are_what_its_packages_told() {
+fn stacks_of_debian_equal_the_answers_of_its_packages() {
     for (name, title) in STACKS {
         let stack = stack(name);
         check(

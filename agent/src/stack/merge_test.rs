@@ -67,7 +67,7 @@ fn answers_of_debians_packages_are_those_that_versions_assume() {
 }
 
 #[test]
-fn each_answer_says_how_it_is_known() {
+fn each_answer_has_its_source() {
     let stack = merge(versions(TESTING.0, TESTING.1), &sources("debian-testing"));
     for (feature, known) in [
         (Feature::AcpiNodeset, How::Translated),

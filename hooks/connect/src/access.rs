@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn check_refuses_a_file_that_does_not_say() {
+    fn check_refuses_a_file_that_cannot_be_read() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("virtqemud.conf");
         fs::write(&path, "access_drivers = [").expect("a file");

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn writing_ones_to_a_bar_tells_its_size() {
+    fn writing_ones_to_a_bar_returns_its_size() {
         let mut space = ConfigSpace::new(&Identity::default());
         space.write(0x10, &[0xff; 8]);
         let low = u64::from(read32(&space, 0x10, false));

@@ -254,7 +254,7 @@ fn stack_check_names_lacking_features_with_package_versions() {
 
 /// Ubuntu 24.04's own packages on a GB300, as a recorded host: kernel 6.8.0, QEMU 8.2.2, libvirt 10.0.0.
 #[test]
-fn gb300_with_ubuntu_24_04_says_what_to_install() {
+fn gb300_with_ubuntu_24_04_names_the_packages_to_install() {
     let hosts = testing::hosts::modelled();
     let mut machine = { hosts }
         .find(|one| one.name == "gb300-4gpu")

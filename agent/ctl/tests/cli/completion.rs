@@ -113,7 +113,7 @@ fn bash_completes_verbs_options_devices_and_domains() {
 }
 
 #[test]
-fn zsh_and_fish_are_told_the_driver_of_each_device() {
+fn zsh_and_fish_show_the_driver_of_each_device() {
     let root = host("gb200-4gpu").display().to_string();
     for kind in ["zsh", "fish"] {
         let devices = asked(kind, &["variantctl", "--host", &root, "show", ""]);

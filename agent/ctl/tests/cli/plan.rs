@@ -126,7 +126,7 @@ fn hints_name_the_recorded_host() {
 }
 
 #[test]
-fn a_device_without_initiators_is_shown_to_have_none() {
+fn a_device_without_initiators_is_printed_without_initiators() {
     let shown = stdout(&variantctl(&host("hgx-8gpu"), &["show", "0000:1b:00.0"]));
     let line = shown
         .lines()

@@ -223,7 +223,7 @@ fn recording_has_nothing_private() {
 }
 
 #[test]
-fn what_a_host_does_not_have_and_what_was_not_readable_is_told_apart_on_its_recording() {
+fn a_recording_distinguishes_absent_files_from_unreadable_ones() {
     let table = "sys/firmware/acpi/tables/IORT";
     let host = grace(|root| {
         fs::remove_file(root.join(table)).expect("removed");

@@ -53,7 +53,7 @@ fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
 }
 
 #[test]
-fn plans_recipes_and_codes_are_as_their_schemas_say() {
+fn plans_recipes_and_codes_follow_their_schemas() {
     for xml in ["gh200.xml", "plain.xml"] {
         printed("plan", "gh200-1gpu", &["plan", xml]);
     }

@@ -98,7 +98,7 @@ fn stack_of_other_programs_is_not_shown() {
 }
 
 #[test]
-fn stack_as_json_is_as_its_schema_says() {
+fn stack_as_json_follows_its_schema() {
     let root = tempfile::tempdir().expect("a folder");
     for oas in ["auto", "integer"] {
         asked(root.path(), oas);

@@ -225,7 +225,7 @@ fn every_verb_answers_by_its_schema() {
 }
 
 #[test]
-fn events_and_errors_are_as_their_schemas_say() {
+fn events_and_errors_follow_their_schemas() {
     let scene = Scene::new();
     let mut agent = scene.start();
     agent.says("serves");

@@ -421,7 +421,7 @@ fn kernel_tests() -> Vec<Published> {
 }
 
 #[test]
-fn published_guests_differ_from_planned_ones_as_the_committed_tables_say() {
+fn published_guests_differ_from_planned_ones_as_in_the_committed_tables() {
     let recipes = Recipes::shipped().expect("recipes");
     let mut report = String::new();
     for one in all() {

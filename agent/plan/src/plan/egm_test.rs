@@ -129,7 +129,7 @@ fn each_gpu_gets_an_even_share_of_its_sockets_region() {
 }
 
 #[test]
-fn a_guest_that_does_not_ask_gets_none_and_keeps_its_own() {
+fn a_guest_without_the_option_gets_no_egm_memory_and_keeps_its_own() {
     let fixture = host();
     for options in ["", "egm='off'"] {
         let got = planned(&fixture, &with(options, 4, [MIB; 2])).expect("planned");

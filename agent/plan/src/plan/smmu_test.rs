@@ -348,7 +348,7 @@ fn accelerated(driver: &str) -> String {
 }
 
 #[test]
-fn a_driver_that_says_iommufd_is_enough_and_revert_leaves_it() {
+fn a_users_iommufd_attribute_is_enough_and_revert_keeps_it() {
     let text = accelerated("<driver iommufd='yes'/>");
     let got = fixture(false).rewrite(&text);
     let missing = got.plan.changes.iter().map(|change| change.code);

@@ -207,7 +207,7 @@ fn a_bar_that_is_not_64_bit_prefetchable_does_not_count() {
 }
 
 #[test]
-fn the_reason_says_that_vfio_was_asked() {
+fn the_reason_names_vfio_as_the_source() {
     let text = guest(&hostdev("0008:01:00.0", ""));
     let reason = |fixture: &Fixture| {
         let plan = fixture.rewrite(&text).plan;
@@ -224,7 +224,7 @@ fn the_reason_says_that_vfio_was_asked() {
 }
 
 #[test]
-fn the_digest_changes_only_where_vfio_says_something_else() {
+fn the_digest_changes_only_with_the_values_that_vfio_reports() {
     let text = guest(&hostdev("0008:01:00.0", ""));
     let digest = |fixture: &Fixture| fixture.rewrite(&text).plan.digest;
     let table = digest(&Fixture::new());

@@ -151,7 +151,7 @@ fn a_wrong_value_is_named_with_its_own_line() {
 }
 
 #[test]
-fn a_bind_has_10_to_600_seconds_and_40_where_nothing_is_said() {
+fn a_bind_has_10_to_600_seconds_and_40_by_default() {
     let parsed = |value: &str| {
         let text = GRACE.replacen(
             "[[device]]",
@@ -184,7 +184,7 @@ fn a_bind_has_10_to_600_seconds_and_40_where_nothing_is_said() {
 }
 
 #[test]
-fn an_entry_is_for_physical_functions_unless_it_says_otherwise() {
+fn an_entry_is_for_physical_functions_by_default() {
     let mut physical = crate::fixture::device("0000:d5:00.0", "10de:2335", "nvidia");
     let mut function = crate::fixture::device("0000:d5:00.4", "10de:2335", "nvidia");
     function.physical_function = Some(physical.address);

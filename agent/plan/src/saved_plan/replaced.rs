@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_stand_at_their_new_lines_and_what_stays_has_none() {
+    fn reasons_are_at_their_new_lines_and_kept_lines_have_no_reason() {
         let (text, base) = ("<a>\n old\n kept\n</a>\n", "<a>\n</a>\n");
         let changes = [
             change(3, "\n new"),

@@ -120,7 +120,7 @@ async fn polkit_is_asked_on_a_connection_that_serves_no_calls() {
 }
 
 #[tokio::test]
-async fn whom_polkit_allows_is_let_through() {
+async fn a_caller_that_polkit_allows_is_admitted() {
     let guarded_agent = guarded_agent(Some(PolkitAnswer::Allows)).await;
     guarded_agent.bind_quietly().await.expect("bound");
     assert!(guarded_agent.is_bound());
@@ -131,7 +131,7 @@ async fn whom_polkit_allows_is_let_through() {
 }
 
 #[tokio::test]
-async fn whom_polkit_denies_hears_the_action_and_how_to_get_it() {
+async fn a_caller_that_polkit_denies_gets_the_action_and_how_to_get_it() {
     let guarded_agent = guarded_agent(Some(PolkitAnswer::Denies)).await;
     let words = [
         "polkit denies 'org.variantd1.bind'",

@@ -116,7 +116,7 @@ async fn a_job_that_waits_for_its_turn_is_cancelled_and_one_that_has_begun_is_no
 }
 
 #[tokio::test]
-async fn a_stage_is_said_while_the_work_goes_on() {
+async fn a_stage_is_reported_during_the_work() {
     let scene = scene().await;
     scene.libvirt.put(&guest(GPU));
     scene.libvirt.hold_defines(true);
@@ -156,7 +156,7 @@ async fn a_caller_has_eight_jobs_at_most_and_no_unknown_ones() {
 }
 
 #[tokio::test]
-async fn a_job_is_forgotten_some_time_after_its_end() {
+async fn a_job_is_removed_some_time_after_its_end() {
     let mut parts = parts();
     parts.manager.jobs.kept = Duration::from_millis(1);
     let scene = scene_of(parts).await;

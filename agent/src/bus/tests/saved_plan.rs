@@ -20,7 +20,7 @@ async fn planned() -> (Scene, DomainRef, String) {
 }
 
 #[tokio::test]
-async fn a_plan_is_said_and_exactly_it_is_applied() {
+async fn a_printed_plan_is_applied_exactly() {
     let (scene, domain, plan) = planned().await;
     assert_eq!(
         scene.libvirt.text(&domain),

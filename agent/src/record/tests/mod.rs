@@ -220,7 +220,7 @@ fn temporary_file_is_not_a_record() {
 }
 
 #[test]
-fn a_damaged_record_is_set_aside_and_counts_as_none() {
+fn a_damaged_record_is_set_aside_and_counts_as_missing() {
     let (_directory, records) = records();
     let path = records.path(address(GPU));
     let borrowed = || {

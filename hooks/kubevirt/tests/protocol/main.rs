@@ -144,7 +144,7 @@ async fn distances_of_other_nodes_than_the_guests_are_refused_with_both_values()
 
 /// Without guestMappingPassthrough KubeVirt places no memory; with dedicated CPUs it pins processors.
 #[tokio::test]
-async fn distances_are_compared_by_pins_and_said_to_be_unknown_where_nothing_binds_the_cell() {
+async fn distances_are_compared_by_pins_and_unknown_for_an_unbound_cell() {
     let scene = Scene::of_host("gb200-4gpu");
     let launcher = Launcher::find(&scene.sockets()).await;
     let own = launcher.define(&domain(&GB200)).await.expect("completed");

@@ -52,7 +52,7 @@ fn lines(hunk: &Hunk) -> Vec<&str> {
 }
 
 #[test]
-fn each_inserted_line_stands_below_its_own_reason() {
+fn each_inserted_line_is_below_its_own_reason() {
     let changes = [change(&[(1..1, "\n b")]), change(&[(1..1, "\n c")])];
     let hunks = hunks("a\nd\n", &changes);
     assert_eq!(lines(&hunks[0]), [" a", "+ b", "+ c", " d"]);
@@ -70,7 +70,7 @@ fn a_line_changed_for_two_reasons_has_both_above_it() {
 }
 
 #[test]
-fn distant_edits_of_one_change_say_the_reason_once_and_then_point_to_it() {
+fn distant_edits_of_one_change_print_the_reason_once_and_then_refer_to_it() {
     let text = "a\nb\nc\nd\ne\nf\ng\nh\n";
     let hunks = hunks(text, &[change(&[(1..1, "\nx"), (13..13, "\ny")])]);
     let again: Vec<bool> = hunks.iter().map(|hunk| hunk.reasons[0].again).collect();
