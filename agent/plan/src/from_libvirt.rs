@@ -19,7 +19,7 @@ pub struct FromLibvirt {
     pub networks: Option<Arc<Networks>>,
     /// The architecture of a guest whose definition names none.
     pub arch: Option<String>,
-    /// The machine type of such a guest.
+    /// The machine type of a guest whose definition names none.
     pub machine: Option<String>,
 }
 

@@ -140,7 +140,7 @@ impl Assigner {
         if let Some(unmet) = plan.unmet {
             return Err(AssignError::Refused(unmet));
         }
-        // From here on the host is changed or waited for; what was decided so far costs only reads.
+        // Up to here the host was only read.
         answering(
             host_view.host().map_err(AssignError::Refused)?,
             &plan.devices,
@@ -293,7 +293,7 @@ impl Assigner {
         }
     }
 
-    /// Why not all bound devices are known; then no device can be called free.
+    /// Why the list of bound devices is incomplete. While it is, no device counts as free.
     #[must_use]
     pub fn unread(&self) -> Option<RecordError> {
         self.records.survey().unread

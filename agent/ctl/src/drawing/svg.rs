@@ -216,7 +216,7 @@ impl Layout {
     }
 }
 
-/// Pixels of a part's own box.
+/// The height of a part's own box, in pixels.
 fn height(part: &Part) -> usize {
     lines(part).len() * LINE + PADDING
 }

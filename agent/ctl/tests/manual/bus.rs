@@ -42,7 +42,7 @@ The list of devices and domains and their states, in properties and signals, are
 user may read sysfs and, by default, libvirt's list of domains. polkit decides who may plan (`org.variantd1.plan`, by default every user)
 and who may change something. A job is visible to the user who started it, and to root.
 
-Signals reach every user without a question to polkit, so only the bus policy can hide these facts, all of them together. This policy in
+The bus sends signals to every user without asking polkit. Only the bus policy can hide these facts, and only all of them together. This policy in
 `/etc/dbus-1/system.d/variantd-private.conf` still shows them to a group of users:
 
     <busconfig>

@@ -79,7 +79,7 @@ impl Answer {
         }
     }
 
-    /// Both answers: "no" takes precedence over unknown, and the first reason over the second.
+    /// Combines two answers: "no" takes precedence over unknown, and the reason of `self` over that of `other`.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         match (self, other) {

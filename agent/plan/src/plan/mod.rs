@@ -134,7 +134,7 @@ pub struct Plan {
 pub struct Differing {
     /// The cell that has the distance.
     pub from: u32,
-    /// The cell to which it is.
+    /// The other cell.
     pub to: u32,
     /// The value in the definition.
     pub have: u8,

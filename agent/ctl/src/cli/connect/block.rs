@@ -1,7 +1,7 @@
 //! The lines that `variantctl connect --enable` puts into libvirt.conf, and their removal.
 //!
-//! They are the first lines of the file: of two settings with one name libvirt uses the first, and the bytes behind them stay as they
-//! are, also where the last line has no line end.
+//! They are the first lines of the file, because libvirt uses the first of two settings with one name. The bytes after them do not
+//! change, also if the last line has no line end.
 
 use std::path::Path;
 
