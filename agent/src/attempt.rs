@@ -63,6 +63,7 @@ impl Attempts {
         tried
             .defines
             .retain(|then| now.duration_since(*then) < WINDOW);
+        // A pause as long as the window ends a loop, so its texts may be tried again.
         if tried.defines.is_empty() {
             tried.lately.clear();
         }

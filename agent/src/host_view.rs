@@ -216,6 +216,7 @@ impl<'a> HostView<'a> {
 
     fn covered_device(&self, address: PciAddress) -> Result<Option<Covered>, Refusal> {
         let known = self.host()?.devices.get(&address);
+        // A device that is known and without a recipe is unrelated, even if one of its other files is unreadable.
         if known.is_some_and(|device| self.rules.recipes.for_device(device).is_none()) {
             return Ok(None);
         }

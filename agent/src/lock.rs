@@ -29,6 +29,7 @@ impl Locks {
 
     fn gate(&self, domain: &DomainUuid) -> Arc<Gate> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        // One reference is the map's own: no operation holds or awaits such a lock.
         gates.retain(|_, gate| Arc::strong_count(gate) > 1);
         gates.entry(domain.clone()).or_default().clone()
     }
@@ -69,6 +70,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let tickets = self.0.tickets.lock();
         tickets.unwrap_or_else(PoisonError::into_inner).inside += 1;
+        // All, because a `Condvar` does not choose the thread whose ticket is next.
         self.0.turned.notify_all();
     }
 }

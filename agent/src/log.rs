@@ -50,6 +50,7 @@ where
         .with_ansi(terminal);
     match terminal {
         true => lines.boxed(),
+        // systemd, and most collectors of standard error, add the time themselves.
         false => lines.without_time().boxed(),
     }
 }

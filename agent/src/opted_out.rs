@@ -42,6 +42,7 @@ impl OptedOut {
     #[must_use]
     pub fn has(&self, domain: &DomainUuid) -> bool {
         let domains = self.domains();
+        // Unknown counts as opted out: completing a reverted domain would undo what an administrator did.
         !domains.loaded || domains.known.contains(domain)
     }
 
@@ -80,6 +81,7 @@ impl OptedOut {
         match file::read(&self.path) {
             Ok(text) => {
                 let read = text.lines().filter_map(|line| line.parse().ok());
+                // Otherwise domains were added while the file could not be read, and are written now.
                 let is_first = domains.known.is_empty();
                 domains.known.extend(read);
                 domains.loaded = true;

@@ -64,6 +64,7 @@ impl Shown {
         let modalias = device.modalias.clone();
         let kept = Kept { modalias, regions };
         let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        // Written only after a change: the same query is made for each request.
         if devices.insert(device.address, kept.clone()) != Some(kept) {
             self.keep(&devices);
         }

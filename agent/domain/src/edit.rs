@@ -62,6 +62,7 @@ impl Element {
             .take_while(|c| !c.is_whitespace() && !matches!(c, '/' | '>'))
             .collect();
         let indent = indent_before(text, span.start);
+        // An insertion puts its white space before the element, so a removal takes it from there.
         let lead = text[..span.start].trim_end().len();
         Self {
             span,

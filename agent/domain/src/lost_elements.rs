@@ -16,6 +16,7 @@ pub fn lost_elements(wanted: &str, read: &str) -> Vec<String> {
     let mut paths: Vec<String> = Vec::new();
     for (path, count) in &wanted {
         let inside = |outer: &String| path.starts_with(&format!("{outer}/"));
+        // Paths are sorted, so an element comes before its own content.
         if fewer(path, count) && !paths.iter().any(inside) {
             paths.push(path.clone());
         }

@@ -40,6 +40,7 @@ fn scan(text: &str, base: Base) -> Option<Scanned<'_>> {
     let (radix, digits) = match (base, digits.as_bytes()) {
         (Base::Decimal, _) => (10, digits),
         (Base::Any, [b'0', b'x' | b'X', ..]) => (16, &digits[2..]),
+        // `0` alone is octal, too, and has the same value.
         (Base::Any, [b'0', ..]) => (8, digits),
         (Base::Any, _) => (10, digits),
     };
@@ -103,6 +104,7 @@ pub(super) fn list(text: &str) -> Option<RangeList> {
         let (first, behind) = bit(rest.strip_prefix('^').unwrap_or(rest))?;
         let mut last = first;
         rest = behind;
+        // virBitmapParse takes one number after `^`, and no range.
         if let Some(end) = rest.strip_prefix('-').filter(|_| !taken_out) {
             (last, rest) = bit(end.trim_start_matches(is_space))?;
         }

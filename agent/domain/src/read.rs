@@ -48,6 +48,7 @@ impl Domain {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         is_short(text)?;
         let outline = Outline::of(text);
+        // The outline has no distances, which are most of a large text, and is read much faster.
         if !outline.is_whole()
             && let Ok(domain) = read(&outline)
         {
@@ -96,6 +97,7 @@ fn parsed(text: &str) -> Result<Document<'_>, Refusal> {
     }
     let options = ParsingOptions {
         allow_dtd: false,
+        // The parser's own limit: `shape` counts no nodes.
         nodes_limit: MAX_NODES,
         ..Default::default()
     };
@@ -158,6 +160,7 @@ impl Reader<'_> {
         let metadata = child(root, "metadata");
         let options = options::node(metadata);
         let vcpus = child(root, "vcpu").map(|node| text_number(node, number::wrapping));
+        // libvirt gives a guest without <vcpu> one processor.
         let vcpus = vcpus.transpose()?.unwrap_or(1);
         let cells = self.cells(numa, vcpus)?;
         let memory_devices_kib = memory_devices(root)?;
@@ -309,6 +312,7 @@ impl Reader<'_> {
         let networks = below(root, "devices", "interface");
         let networks = networks.filter(|node| kind(node).is_some());
         let hostdevs = below(root, "devices", "hostdev");
+        // libvirt's own order: it parses interfaces before <hostdev>, and numbers the host devices of both together.
         let numbered: Vec<NodeId> = networks.chain(hostdevs).map(|node| node.id()).collect();
         let place = |node: &Node<'_, '_>| numbered.iter().position(|id| *id == node.id());
         let nodes = children(root, "devices").flat_map(|devices| devices.children());

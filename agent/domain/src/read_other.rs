@@ -66,6 +66,7 @@ pub(super) fn video_is_unplaced(root: Node<'_, '_>) -> bool {
     // libvirt moves the primary device to the front.
     let marked = videos().find(|video| model(*video, "primary").as_deref() == Some("yes"));
     let Some(video) = marked.or_else(|| videos().next()) else {
+        // libvirt adds a video device to a guest that has graphics and no video.
         return below(root, "devices", "graphics").next().is_some();
     };
     let kind = model(video, "type");

@@ -17,6 +17,7 @@ pub fn excess(text: &str) -> Option<String> {
     let (mut rest, mut depth, mut namespaces) = (text.as_bytes(), 0, 0);
     while let Some(at) = rest.iter().position(|byte| *byte == b'<') {
         rest = &rest[at..];
+        // A `<` inside of a comment or CDATA section begins no tag.
         if let Some(end) = passed_over(rest) {
             rest = &rest[end?..];
             continue;
@@ -81,6 +82,7 @@ impl Tag {
                 (Some(open), byte) if open == byte => quote = None,
                 (Some(_), _) => {}
                 (None, b'\'' | b'"') => quote = Some(byte),
+                // Outside of quotes a tag has one `=` for each attribute.
                 (None, b'=') => attributes += 1,
                 (None, b'x') if bytes[index..].starts_with(b"xmlns") => namespaces += 1,
                 (None, b'>') => {

@@ -75,6 +75,7 @@ impl Records {
     pub fn set_entry(&self, domain: &DomainRef, devices: &[Held]) -> Result<(), RecordError> {
         let turn = self.turn()?;
         let mut old = self.of_domain(&turn, &domain.uuid)?;
+        // First the new records, then the ends of the old ones: a crash in between leaves a device recorded twice, and never unrecorded.
         for held in devices {
             let (domain, record) = (domain.clone(), held.record.clone());
             let set = |one: &mut DeviceRecord| one.domain = Some(OfDomain { domain, record });

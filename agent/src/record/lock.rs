@@ -59,6 +59,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)
+        // The file is empty and stays: removing a lock file while another process opens it would give two locks.
         .truncate(false)
         .mode(0o600)
         .open(path)

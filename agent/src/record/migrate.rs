@@ -108,6 +108,7 @@ impl Records {
             let known = self.load(device)?;
             self.store(&older.over(known))?;
         }
+        // Only now: until all records are written, the old files are the only complete state.
         for path in &migrated {
             match self.storage.remove(path) {
                 Err(why) if why.kind() != io::ErrorKind::NotFound => {
@@ -210,6 +211,7 @@ fn bound(path: &Path, bytes: &[u8]) -> Result<Vec<DeviceRecord>, String> {
     }
     let phase = match old.done {
         true => Phase::Bound,
+        // The older version did not record whether it was binding or releasing; `Degraded` is restored in both cases.
         false => Phase::Degraded,
     };
     let manual = Manual {

@@ -45,6 +45,7 @@ pub fn all(run: &Path) -> io::Result<Vec<(String, Peeked)>> {
 pub fn holder(run: &Path, device: PciAddress) -> Result<Option<String>, RecordError> {
     let all = all(run).map_err(|why| failed("list", run, why))?;
     for (path, peeked) in all {
+        // The owner in a newer record may have another form, but its file name is the device.
         let is_its = Path::new(&path).file_stem() == Some(device.to_string().as_ref());
         let path = Path::new(&path);
         match peeked {

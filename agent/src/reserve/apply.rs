@@ -52,6 +52,7 @@ pub fn claim(
     device: PciAddress,
 ) -> Result<Option<DriverName>, ReserveError> {
     let mut usable = all.into_iter().flatten();
+    // Invalid files are skipped: they must not delay or refuse every other device that appears.
     let Some(found) = usable.find(|found| found.device == device) else {
         return Ok(None);
     };

@@ -115,6 +115,7 @@ impl Reservations {
         let id = assigner.reservable(device, driver.clone())?;
         let wanted = Reservation { device, id, driver };
         let path = self.path(device);
+        // A damaged file is written again.
         if read(&path).is_ok_and(|old| old == wanted) {
             return Ok(Reserved::new(device, "already-so"));
         }

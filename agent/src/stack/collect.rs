@@ -61,6 +61,7 @@ pub fn refresh(known: &KnownStack, programs: &Programs<'_>) -> bool {
     }
     // A libvirt that does not answer gets no more calls.
     let Some(round) = known.begin() else {
+        // Counts as a failure, so that the questions are asked again after a pause.
         known.note(true);
         return false;
     };

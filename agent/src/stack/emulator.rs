@@ -163,6 +163,7 @@ fn output(emulator: &Path, arguments: &[&str], end: Instant) -> Option<String> {
         return None;
     }
     let mut command = Command::new(emulator);
+    // A group of its own: an emulator that starts another process is killed together with it.
     command.args(arguments).env_clear().process_group(0);
     command.stdin(Stdio::null()).stderr(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
@@ -171,6 +172,7 @@ fn output(emulator: &Path, arguments: &[&str], end: Instant) -> Option<String> {
     // Not joined: a process that left the group may keep the pipe open.
     thread::spawn(move || {
         let mut bytes = Vec::new();
+        // One byte more than allowed tells an output that is too long from one that just fits.
         let limited = output.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes);
         let _ = send.send(limited.is_ok().then_some(bytes));
     });

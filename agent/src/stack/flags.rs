@@ -110,6 +110,7 @@ impl Entry {
         self.emulator == installed.emulator
             && self.emulator_ctime == installed.emulator_ctime
             && self.libvirt == installed.libvirt
+            // libvirt compares with the latest ctime of its daemon and modules; one that is newer than the entry was installed after it.
             && installed.driver_ctime.is_none_or(is_new)
     }
 }

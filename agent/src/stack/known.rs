@@ -215,6 +215,7 @@ impl Retry {
         let [shortest, longest] = PAUSES;
         *self = match has_failed {
             true => {
+                // The first pause is the shortest, because twice zero is below it.
                 let pause = (self.pause * 2).clamp(shortest, longest);
                 let at = Some(Instant::now() + pause);
                 Self { pause, at }

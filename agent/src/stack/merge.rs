@@ -27,6 +27,7 @@ pub struct Sources {
 /// The stack of the installed programs.
 #[must_use]
 pub fn merge(versions: Versions, sources: &Sources) -> Stack {
+    // The emulator's own version comes before the one that libvirt reports: libvirt asks its default emulator, which may be another file.
     let named = sources
         .properties
         .as_ref()
@@ -153,6 +154,7 @@ impl Merging {
                 .map_or(Value::Has(false), |kind| written(*kind));
             self.set(feature, value, how);
         }
+        // The property alone does not tell the attribute: the drafts and upstream both write `ssidsize`, as a number and as a string.
         let ssid = match (types.contains_key("pasid"), types.get("ssidsize")) {
             (true, _) => Value::Named(Spelling::Pasid),
             (_, Some(kind)) => Value::Named(spelling(grammar).unwrap_or(match kind {

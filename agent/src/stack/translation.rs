@@ -212,6 +212,7 @@ fn typed((name, value): (&String, &Value)) -> Option<(String, Json)> {
         Value::Bool(_) => Json::Bool,
         Value::Number(_) => Json::Number,
         Value::String(_) => Json::Text,
+        // No property of an SMMUv3 has these types.
         Value::Null | Value::Array(_) | Value::Object(_) => return None,
     };
     Some((name.clone(), kind))
