@@ -48,6 +48,7 @@ pub(super) fn plan(
         part.changes.push(change(domain, one, &port, code, reason));
         part.add_for(device, Piece::Port(port.index));
         let old = one.hostdev.address_text.clone();
+        // The mark keeps the user's address as text, so that `revert` restores exactly what was written.
         part.replaced.extend(old.map(|old| (device, old)));
         ports.insert(device, port.index);
         part.add(port.part);
@@ -101,6 +102,7 @@ fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result
     };
     let faults = broken_rules(domain, address);
     let switched = switch::upstream(domain, one).is_some()
+        // Below a switch this fault alone is expected; together with another one, the switch is no excuse.
         && matches!(faults[..], [(Code::GuestNotOnRootPort, _)]);
     if switched && one.recipe.placement.switch {
         return Ok(Verdict::Right);
@@ -120,6 +122,8 @@ fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result
         return Ok(Verdict::Right);
     }
     let reason = "its root port is not on an expander bus".to_owned();
+    // In a definition that libvirt has formatted, libvirt may have chosen the address: until the first plan it expresses no wish of
+    // the user.
     let first = input.formatted && !domain.is_marked(one.hostdev.source);
     if input.replace || first {
         return Ok(Verdict::Moves(Code::GuestNoExpander, reason));
@@ -193,6 +197,7 @@ fn broken_rules(domain: &Domain, address: GuestAddress) -> Vec<(Code, String)> {
     let at = address.at;
     let bus = u32::from(at.bus());
     let model = domain.bus_model(bus).unwrap_or("missing");
+    // A root port and a switch's downstream port have one slot. Any other bus has several, so its slot number is no fault.
     let one_slot = matches!(model, "pcie-root-port" | switch::DOWNSTREAM | "missing");
     let rules = [
         (
@@ -247,6 +252,7 @@ fn change(domain: &Domain, one: &Assigned<'_>, port: &Port, code: Code, reason: 
 fn edits(domain: &Domain, one: &Assigned<'_>, port: &Port) -> Vec<Edit> {
     let controllers = print_all(port.controllers.clone());
     let last: Option<&Controller> = domain.controllers.last();
+    // After the last controller, so that the new ones follow those whose buses they are plugged into.
     let controllers = last.map_or_else(
         || domain.prepend_devices(&controllers),
         |last| last.element.insert_after(&controllers),

@@ -289,6 +289,7 @@ fn idle(domain: &Domain, smmus: &[&Iommu]) -> Option<Refusal> {
 /// True when a controller is above a device, on the way to the guest's root bus.
 pub(super) fn is_behind(domain: &Domain, hostdev: &Hostdev, bus: u32) -> bool {
     let mut at = hostdev.address.map(|address| u32::from(address.at.bus()));
+    // The count ends the walk in a definition whose controllers form a loop.
     for _ in 0..=domain.controllers.len() + 1 {
         match at {
             Some(index) if index != bus => at = domain.bus_above(index),

@@ -53,6 +53,7 @@ pub(super) fn plan(
         if rules.need == Need::Ignore || has_smmu(domain, *bus) || !served.insert(*bus) {
             continue;
         }
+        // The SMMUv3 serves all devices of the bus: a single hostdev with iommufd off makes it impossible for all of them.
         let beside = assigned
             .iter()
             .filter(|other| behind.get(&other.hostdev.source) == Some(bus));
@@ -67,6 +68,7 @@ pub(super) fn plan(
                 part.added.insert(Piece::Smmu(*bus));
                 part.notes.extend(assumed(input, one, rules));
                 part.notes.extend(queues.note(one, rules, memory)?);
+                // From here on, the planned SMMUv3 counts like an existing one: hostdevs without a recipe behind it need iommufd as well.
                 accelerated.push(Some(*bus));
                 if rules.need == Need::Require {
                     part.required

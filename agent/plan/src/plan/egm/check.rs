@@ -77,6 +77,7 @@ pub(super) fn sums(input: &PlanInput<'_>, domain: &Domain, added: &[&Share]) -> 
             let hint = virsh::edit(domain, "make the cell and <size> smaller");
             return Err(Fault::new(Code::EgmSize, reason, hint));
         }
+        // Without cells there is no memory of a cell to compare with.
         if domain.cells.is_empty() {
             continue;
         }

@@ -61,6 +61,7 @@ pub(super) fn plan(scene: &Scene<'_>) -> Result<(Part, BTreeSet<PciAddress>), Re
     if scene.others()? {
         part.changes.push(enable(scene.domain));
         part.added.insert(Piece::Iommufd);
+        // `<iommufd>` of the domain covers all hostdevs: none needs the attribute of its own as well.
         through.clear();
     }
     Ok((part, through))
@@ -96,6 +97,7 @@ impl Scene<'_> {
         let Some(first) = others.next() else {
             return Ok(false);
         };
+        // A hostdev with `iommufd='no'` is named first: it fails under every libvirt.
         let off = others.find(|hostdev| is_off(hostdev)).unwrap_or(first);
         let stack = &self.input.target.stack;
         if let Some(lack) = lacking(self.input, self.domain, off) {

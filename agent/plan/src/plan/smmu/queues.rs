@@ -53,6 +53,7 @@ impl Queues {
             return Self::Lacking(Code::SmmuPair, lack);
         }
         if !asked {
+            // A libvirt without the attribute starts no queues: "off" needs no attribute there.
             return match stack.has(Feature::SmmuCmdqv) {
                 true => Self::Set(false),
                 false => Self::Default,
