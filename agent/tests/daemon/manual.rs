@@ -102,10 +102,13 @@ fn a_module_that_hangs_is_given_up_and_not_asked_for_again_until_it_has_ended() 
     assert_eq!(count(), 1, "it is not asked for on top");
     fs::write(format!("{}.end", asked.display()), "").expect("the end");
     let until = Instant::now() + Duration::from_secs(30);
-    while load() == Err(Errno::ETIMEDOUT) && Instant::now() < until {
+    // Each load may time out on a busy host, also one that follows a load in time.
+    let mut last = load();
+    while last == Err(Errno::ETIMEDOUT) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(20));
+        last = load();
     }
-    assert_eq!(load(), Err(Errno::EIO));
+    assert_eq!(last, Err(Errno::EIO));
     assert!(count() > 1);
 }
 
