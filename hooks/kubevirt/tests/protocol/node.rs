@@ -16,8 +16,8 @@ use tests::program;
 use tonic::{Code, Status};
 
 use super::launcher::{dial, found};
+use super::scene::GB200;
 
-const GPU: &str = "0009:01:00.0";
 const VARIANT: &str = "nvgrace_gpu_vfio_pci";
 const POD: &str = "0b7c1f5e-1111-4222-8333-444455556666";
 const CALL: Duration = Duration::from_secs(120);
@@ -31,19 +31,22 @@ struct Node {
 }
 
 impl Node {
-    /// A node without an agent, whose GPU the hook finds in the pod's environment.
+    /// A node without an agent, whose GPUs the hook finds in the pod's environment, each as a resource of its own.
     async fn start() -> Self {
         let bus = Bus::start().expect("a bus");
         let copied = Command::new("cp")
             .arg("-a")
-            .arg(testing::hosts::directory("gh200-1gpu"))
+            .arg(testing::hosts::directory("gb200-4gpu"))
             .arg(bus.path("host"))
             .status();
         assert!(copied.expect("cp runs").success());
         let process = bus.path("pods/proc/4711");
         fs::create_dir_all(&process).expect("a process");
         let stat = format!("4711 (virt-launcher-mo) S {} 5 0", vec!["0"; 18].join(" "));
-        let variable = format!("PATH=/bin\0PCI_RESOURCE_NVIDIA_COM_GH200={GPU}\0");
+        let variables = (1..)
+            .zip(GB200)
+            .map(|(number, gpu)| format!("PCI_RESOURCE_NVIDIA_COM_GPU{number}={gpu}\0"));
+        let variables: String = variables.collect();
         for (name, text) in [
             (
                 "cgroup",
@@ -53,7 +56,7 @@ impl Node {
                 ),
             ),
             ("stat", stat),
-            ("environ", variable),
+            ("environ", variables),
         ] {
             fs::write(process.join(name), text).expect(name);
         }
@@ -77,23 +80,21 @@ impl Node {
         let mut agent = self.bus.agent(&variantd, "test:///default");
         self.agent = Some(agent.stderr(Stdio::null()).spawn().expect("variantd"));
         let end = Instant::now() + START;
-        while let Err(status) = self.call("PostVMStop", 0, CALL).await {
+        while let Err(status) = self.call("PostVMStop", 1, CALL).await {
             assert!(Instant::now() < end, "{status}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// The GPU is on its variant driver already, as a reservation leaves it.
+    /// The GPUs are on their variant driver already, as a reservation leaves them.
     fn has_driver(&self) {
-        let link = self
-            .bus
-            .path(&format!("host/sys/bus/pci/devices/{GPU}/driver"));
-        let drivers = self
-            .bus
-            .path(&format!("host/sys/bus/pci/drivers/{VARIANT}"));
-        fs::create_dir_all(&drivers).expect("a driver");
-        fs::remove_file(&link).expect("the old driver");
-        symlink(format!("../../../bus/pci/drivers/{VARIANT}"), link).expect("a link");
+        let path = |name: &str| self.bus.path(&format!("host/sys/bus/pci/{name}"));
+        fs::create_dir_all(path(&format!("drivers/{VARIANT}"))).expect("a driver");
+        for gpu in GB200 {
+            let link = path(&format!("devices/{gpu}/driver"));
+            fs::remove_file(&link).expect("the old driver");
+            symlink(format!("../../../bus/pci/drivers/{VARIANT}"), link).expect("a link");
+        }
     }
 
     async fn call(&self, point: &str, guest: u8, limit: Duration) -> Result<(), Status> {
@@ -139,11 +140,11 @@ fn serving(bus: &Bus) -> Child {
     hook.stderr(Stdio::null()).spawn().expect("the hook runs")
 }
 
-/// A guest with one GPU of a device plugin.
+/// A guest with the GPU of this number.
 fn vmi(number: u8) -> String {
     format!(
         r#"{{"metadata":{{"name":"vmi-{number}","namespace":"default","uid":"6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a{number:02x}"}},
-        "spec":{{"domain":{{"devices":{{"gpus":[{{"name":"gpu1","deviceName":"nvidia.com/GH200"}}]}}}}}},
+        "spec":{{"domain":{{"devices":{{"gpus":[{{"name":"gpu1","deviceName":"nvidia.com/GPU{number}"}}]}}}}}},
         "status":{{"activePods":{{"{POD}":"node1"}}}}}}"#
     )
 }
@@ -185,7 +186,7 @@ async fn a_bind_that_fails_has_the_agents_message() {
     assert_eq!(failed.code(), Code::FailedPrecondition, "{failed}");
     let message = failed.message();
     assert!(
-        message.contains(GPU) && message.contains("VD-BND-"),
+        message.contains(GB200[0]) && message.contains("VD-BND-"),
         "{message}"
     );
 }
@@ -265,16 +266,7 @@ async fn guests_are_served_beside_each_other_and_a_new_hook_takes_the_socket() {
             node_ref.call(point, number, CALL).await.expect(point);
         }
     };
-    tokio::join!(
-        guest(1),
-        guest(2),
-        guest(3),
-        guest(4),
-        guest(5),
-        guest(6),
-        guest(7),
-        guest(8)
-    );
+    tokio::join!(guest(1), guest(2), guest(3), guest(4));
     node.hook.kill().expect("killed");
     node.hook.wait().expect("its status");
     node.hook = serving(&node.bus);
