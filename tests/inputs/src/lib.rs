@@ -18,7 +18,7 @@ mod stack;
 pub type Target = fn(&[u8]);
 
 /// Every fuzz target by its name, which is also that of its folder in the corpus.
-pub const TARGETS: [(&str, Target); 26] = [
+pub const TARGETS: [(&str, Target); 27] = [
     ("definition", definition::rewrite),
     ("prepared", definition::revert),
     ("network", network::host_devices_of),
@@ -27,6 +27,7 @@ pub const TARGETS: [(&str, Target); 26] = [
     ("hook_call", protocol::call),
     ("hook_reply", protocol::reply),
     ("connect_packet", connect::packet),
+    ("connect_call", connect::call),
     ("journal", journal::entry),
     ("configuration", configuration::configuration),
     ("libvirt_configuration", configuration::libvirt),

@@ -1,10 +1,13 @@
 //! Runs every fuzz target with the fuzzer's corpus and the tests' data, unchanged and with small changes. It finds regressions;
 //! tests/fuzz/run finds new faults.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use connect::packet::{HEAD, Header};
+use connect::procedure::{Arguments, Call};
 use inputs::{TARGETS, Target};
 
 /// Changed copies of each input; INPUTS_ROUNDS=1000 for more.
@@ -156,6 +159,47 @@ fn every_fuzz_target_passes_its_corpus_and_small_changes_of_it() {
                 });
             }
         }
+    }
+}
+
+/// The calls in these packets whose arguments have a definition, a device or a domain that is to start.
+fn calls(mut packets: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Some(Ok(header)) = packets.first_chunk::<HEAD>().map(Header::parse) {
+        let Some((packet, rest)) = packets.split_at_checked(header.size()) else {
+            break;
+        };
+        if let Some(call) = Call::of(&header)
+            && let Ok(arguments) = call.arguments(&packet[HEAD..])
+            && !matches!(arguments, Arguments::Nothing)
+            && arguments != Arguments::Definitions(Vec::new())
+        {
+            found.push(format!("{call:?}"));
+        }
+        packets = rest;
+    }
+    found
+}
+
+#[test]
+fn corpus_has_each_call_that_the_transport_rewrites() {
+    let header = |procedure| Header {
+        length: 28,
+        program: connect::packet::REMOTE,
+        version: connect::packet::REMOTE_VERSION,
+        procedure,
+        kind: connect::packet::CALL,
+        serial: 1,
+        status: 0,
+    };
+    let all = (0..1024).filter_map(|procedure| Call::of(&header(procedure)));
+    let all: BTreeSet<String> = all.map(|call| format!("{call:?}")).collect();
+    assert!(all.len() > 12, "{all:?}");
+    for target in ["connect_packet", "connect_call"] {
+        let inputs = files(&format!("tests/fuzz/corpus/{target}"), "");
+        let read = |path: &PathBuf| calls(&fs::read(path).expect("an input"));
+        let reached: BTreeSet<String> = inputs.iter().flat_map(read).collect();
+        assert_eq!(reached, all, "{target}");
     }
 }
 
