@@ -6,6 +6,7 @@ use kernel_glue::kconfig::{FOR_PEERS, Kconfig};
 use super::super::scene::{Emulator, HugePages, Peers, Platform, Seen, Unavailable};
 use kernel_glue::record::Content;
 use kernel_glue::sysfs::MAX_TEXT;
+use settings::libvirt::{Setting, Value, find, parse};
 
 use super::Look;
 use super::fact::Facts;
@@ -18,6 +19,8 @@ const POOLS: &str = "sys/kernel/mm/hugepages";
 const COUNTS: [&str; 2] = ["nr_hugepages", "free_hugepages"];
 const NODES: &str = "sys/devices/system/node";
 const QEMU_CONF: &str = "etc/libvirt/qemu.conf";
+/// Its list of the devices that guests may open.
+const DEVICE_LIST: &str = "cgroup_device_acl";
 /// Devices whose names say nothing about one host; other paths may have serial numbers.
 const COMMON: [&str; 7] = [
     "/dev/egm",
@@ -41,8 +44,12 @@ pub(super) fn read(look: &Look, release: Option<&str>) -> Platform {
         emulator: emulator(look),
         devices_allowed: look
             .text(QEMU_CONF, "etc/libvirt")
-            .map(|text| text.as_deref().and_then(device_list)),
+            .and_then(|text| devices_allowed(text.as_deref().unwrap_or_default())),
     }
+}
+
+fn devices_allowed(text: &str) -> Seen<Option<Vec<String>>> {
+    device_list(text).map_err(|why| Unavailable::because(format!("/{QEMU_CONF}: {why}")))
 }
 
 /// What a recording keeps of these files.
@@ -200,8 +207,11 @@ fn record_emulator(facts: &mut Facts<'_>) {
 
 /// qemu.conf with only its list of devices, and of that only the ones that are the same on all hosts.
 fn kept_list(text: &str) -> String {
-    let Some(list) = device_list(text) else {
-        return String::new();
+    let list = match device_list(text) {
+        Ok(Some(list)) => list,
+        Ok(None) => return String::new(),
+        // The reader of the recording must not take it for a file without the setting.
+        Err(_) => return format!("{DEVICE_LIST} = [\n"),
     };
     let is_common = |path: &&String| COMMON.iter().any(|start| path.starts_with(start));
     let kept = list.iter().filter(is_common).filter(|path| {
@@ -210,28 +220,28 @@ fn kept_list(text: &str) -> String {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'/')
     });
     let quoted: Vec<String> = kept.map(|path| format!("\"{path}\"")).collect();
-    format!("cgroup_device_acl = [ {} ]\n", quoted.join(", "))
+    format!("{DEVICE_LIST} = [ {} ]\n", quoted.join(", "))
 }
 
-/// The devices of `cgroup_device_acl = [...]`; `None` if libvirt's own list counts. Of libvirt's format only strings and comments
-/// matter here.
-fn device_list(text: &str) -> Option<Vec<String>> {
-    let lines = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default());
-    let text: Vec<&str> = lines
-        .skip_while(|line| !line.trim_start().starts_with("cgroup_device_acl"))
-        .collect();
-    let text = text.join("\n");
-    let (_, rest) = text.split_once('[')?;
-    let list = rest.split(']').next()?;
-    Some(
-        list.split('"')
-            .skip(1)
-            .step_by(2)
-            .map(str::to_owned)
-            .collect(),
-    )
+/// The devices of `cgroup_device_acl = [...]`; `None` if libvirt's own list counts.
+///
+/// # Errors
+/// libvirt does not read the file either (src/qemu/qemu_conf.c wants a list of texts).
+fn device_list(text: &str) -> Result<Option<Vec<String>>, String> {
+    let settings = parse(text).map_err(|malformed| malformed.to_string())?;
+    let Some(Setting { line, value, .. }) = find(&settings, DEVICE_LIST) else {
+        return Ok(None);
+    };
+    let path = |item: &Value| match item {
+        Value::Text(path) => Some(path.clone()),
+        Value::Number(_) | Value::List(_) => None,
+    };
+    let paths = match value {
+        Value::List(items) => items.iter().map(path).collect::<Option<Vec<_>>>(),
+        Value::Text(_) | Value::Number(_) => None,
+    };
+    let expected = || format!("line {line}: {DEVICE_LIST} is not a list of texts");
+    paths.map(Some).ok_or_else(expected)
 }
 
 #[cfg(test)]
@@ -264,7 +274,7 @@ mod tests {
             (iort::PATH, "IORT"),
             (
                 QEMU_CONF,
-                "# cgroup_device_acl = [ \"/dev/kvm\" ]\ncgroup_device_acl = [\n \"/dev/null\", # \"/dev/iommu\"\n \"/dev/full\"\n]\nx = [\"y\"]\n",
+                "# cgroup_device_acl = [ \"/dev/kvm\" ]\ncgroup_device_acl = [\n \"/dev/null\",\n '/dev/full'\n] # \"/dev/iommu\"\nx = [\"y\"]\n",
             ),
         ]);
         let pools = platform.huge_pages.expect("read");
@@ -294,8 +304,25 @@ mod tests {
             "cgroup_device_acl = [ \"/dev/null\", \"/dev/iommu\" ]\n"
         );
         let allowed = ["/dev/null", "/dev/iommu"].map(str::to_owned);
-        assert_eq!(device_list(&kept), Some(allowed.to_vec()));
+        assert_eq!(device_list(&kept), Ok(Some(allowed.to_vec())));
         assert_eq!(kept_list("user = \"secret\"\n"), "");
+    }
+
+    /// libvirt has no comments in lists (src/util/virconf.c), and its daemon does not start.
+    #[test]
+    fn qemu_conf_that_libvirt_does_not_read_is_unknown_also_in_a_recording() {
+        for text in [
+            "cgroup_device_acl = [\n  \"/dev/null\", # \"/dev/iommu\"\n]\n",
+            "cgroup_device_acl = [ \"/dev/null\"\n",
+            "cgroup_device_acl = \"/dev/null\"\n",
+            "cgroup_device_acl = [ 1 ]\n",
+        ] {
+            for text in [text, &kept_list(text)] {
+                let platform = read_from(&[(QEMU_CONF, text)]);
+                let why = platform.devices_allowed.expect_err(text).why;
+                assert!(why.starts_with("/etc/libvirt/qemu.conf: line "), "{why}");
+            }
+        }
     }
 
     #[test]
