@@ -136,8 +136,9 @@ must destroy is_restored
 
 libvirt_answered
 
-# The write outlives the agent: the GPU's probe blocks until after the agent's restart.
-watch_libvirt version 'list --all'
+# The write outlives the agent: the GPU's probe blocks until after the agent's restart. Below, a start waits for it for 3 s, and
+# 'list --all' would wait for that start.
+watch_libvirt version nodedev-list
 is_under_way() { pgrep -f 'variantd-child write-attribute / bind' >/dev/null; }
 outlived() {
     /lab/outside gpu 0 never
