@@ -14,6 +14,7 @@ pub mod recipe;
 pub mod revert;
 pub mod rewrite;
 pub mod saved_plan;
+pub mod size;
 pub mod stack;
 pub mod target;
 pub mod toml_text;

@@ -98,7 +98,7 @@ pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
             "KubeVirt wrote {}: they are kept, and only missing elements were added",
             found.join(", ")
         );
-        notes.push(note(Code::KubevirtDone, text));
+        notes.push(Note::new(Code::KubevirtDone, text));
     }
     let lost = lost(after);
     if before.mark.is_none() && !lost.is_empty() {
@@ -107,7 +107,7 @@ pub fn notes(before: &Domain, after: &str, found: &Found) -> Vec<Note> {
              which would drop it",
             lost.join(", ")
         );
-        notes.push(note(Code::KubevirtLossy, text));
+        notes.push(Note::new(Code::KubevirtLossy, text));
     }
     notes
 }
@@ -125,12 +125,4 @@ fn lost(after: &str) -> Vec<&'static str> {
     ];
     let there = pieces.into_iter().filter(|(_, sign)| after.contains(sign));
     there.map(|(word, _)| word).collect()
-}
-
-fn note(code: Code, text: String) -> Note {
-    Note {
-        code,
-        device: None,
-        text,
-    }
 }

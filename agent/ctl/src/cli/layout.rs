@@ -10,12 +10,12 @@ use kernel_glue::numa::RangeList;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::region::in_units;
 use super::{HostView, completion, defined, input, output, plan};
 use domain::edit::apply;
 use domain::{Definition, Domain, MAX_BYTES};
 use planner::layout::{self, Layout, LayoutCell, LayoutInput, Other};
 use planner::saved_plan::Note;
+use planner::size::kib_in_units;
 
 /// The guest, and the guests beside it.
 #[derive(Debug, Args)]
@@ -43,16 +43,18 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
         others: &others,
     };
     let layout = layout::layout(&layout_input, domain)?;
+    let notes: Vec<Note> = layout.notes.iter().map(Note::of).collect();
     if request.xml {
         let edits = layout::edits(&layout, domain)?;
         let text = apply(definition.text(), edits.iter());
         output::data(&text.map_err(|why| Problem::Failed(why.to_string()))?)?;
     } else if host_view.json {
-        return output::object(as_json(host_view, domain, &layout));
+        let mut object = as_json(host_view, domain, &layout);
+        object["notes"] = json!(notes);
+        return output::object(object);
     } else {
         output::text(&text(host_view, domain, &layout))?;
     }
-    let notes: Vec<Note> = layout.notes.iter().map(Note::of).collect();
     plan::notes(&notes);
     output::gaps(&capacity.gaps);
     Ok(())
@@ -122,7 +124,7 @@ fn text(host_view: &HostView, domain: &Domain, layout: &Layout) -> String {
     ));
     let locked = if layout.locked { ", locked" } else { "" };
     let pages = match layout.page_kib {
-        Some(size) => format!("huge pages of {}", in_units(size << 10)),
+        Some(size) => format!("huge pages of {}", kib_in_units(size)),
         None => "normal pages".to_owned(),
     };
     let mut text = format!(
@@ -138,7 +140,7 @@ fn text(host_view: &HostView, domain: &Domain, layout: &Layout) -> String {
             cell.node.to_string(),
             cell.vcpus().to_string(),
             in_order(&cell.pins),
-            in_units(cell.memory_kib << 10),
+            kib_in_units(cell.memory_kib),
             cell.devices
                 .iter()
                 .map(ToString::to_string)
@@ -223,10 +225,6 @@ fn as_json(host_view: &HostView, domain: &Domain, layout: &Layout) -> Value {
             "device_distances": to_devices,
         })
     });
-    let notes = layout
-        .notes
-        .iter()
-        .map(|note| json!({"code": note.code.as_str(), "device": note.device, "text": note.text}));
     let topology = layout.topology;
     json!({
         "domain": domain.name,
@@ -243,6 +241,5 @@ fn as_json(host_view: &HostView, domain: &Domain, layout: &Layout) -> Value {
         "iothreads": layout.iothreads,
         "page_kib": layout.page_kib,
         "locked": layout.locked,
-        "notes": notes.collect::<Value>(),
     })
 }

@@ -14,8 +14,7 @@ use agent::region::{on_its_driver, refusal};
 use agent::{probe, program, request};
 use domain::Domain;
 use domain::refusal::Refusal;
-
-const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+use planner::size::in_units;
 
 /// The program that asks VFIO; a recorded host has no device to open.
 pub(super) fn asking(host_view: &HostView) -> Result<PathBuf, Problem> {
@@ -100,15 +99,6 @@ fn words(bar: &Region) -> String {
     format!("{}, {kind}, {mapped}", in_units(bar.size))
 }
 
-/// In the largest unit that gives a whole number.
-pub(super) fn in_units(bytes: u64) -> String {
-    let whole = |(shift, _): &&(u32, &str)| bytes.is_multiple_of(1 << shift);
-    match UNITS.iter().find(whole) {
-        Some((shift, unit)) => format!("{} {unit}", bytes >> shift),
-        None => format!("{bytes} bytes"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,12 +124,5 @@ mod tests {
         let json = to_json(&regions);
         assert_eq!(json[1]["size"], 1_u64 << 30);
         assert_eq!(json[0]["prefetchable_64bit"], false);
-    }
-
-    #[test]
-    fn a_size_that_no_unit_divides_is_printed_in_bytes() {
-        assert_eq!(in_units((1 << 30) + (1 << 20)), "1025 MiB");
-        assert_eq!(in_units(512 << 30), "512 GiB");
-        assert_eq!(in_units(1 << 40), "1 TiB");
     }
 }

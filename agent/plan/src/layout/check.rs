@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kernel_glue::numa::{NumaNode, RangeList};
 
 use super::LayoutInput;
-use super::memory::printed;
+use crate::size::kib_in_units;
 use domain::Domain;
 use domain::code::Code;
 use domain::hint::{Hint, line};
@@ -62,7 +62,7 @@ pub(super) fn check(input: &LayoutInput<'_>, domain: &Domain) -> Result<(), Refu
         if !known && !input.capacity.pages.is_empty() {
             let reason = format!(
                 "<hugepages> wants pages of {}, and the host has {}",
-                printed(*size),
+                kib_in_units(*size),
                 available(input)
             );
             return Err(wrong(
@@ -104,6 +104,6 @@ fn available(input: &LayoutInput<'_>) -> String {
         .iter()
         .map(|one| one.size_kib)
         .collect();
-    let sizes: Vec<String> = sizes.into_iter().map(printed).collect();
+    let sizes: Vec<String> = sizes.into_iter().map(kib_in_units).collect();
     sizes.join(", ")
 }

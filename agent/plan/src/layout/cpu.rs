@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kernel_glue::numa::{NumaNode, RangeList};
 
 use super::node::{Free, Room};
-use super::{LayoutInput, Topology, count, note, split};
+use super::{LayoutInput, Topology, count, split};
 use crate::plan::Note;
 use domain::Domain;
 use domain::code::Code;
@@ -70,13 +70,13 @@ pub(super) fn placed(
         let text = format!(
             "CPUs {split_cores} are SMT siblings of the guest's and not its own: another guest or the host runs there"
         );
-        notes.push(note(Code::LayoutShared, text));
+        notes.push(Note::new(Code::LayoutShared, text));
     }
     let shares: Vec<u32> = cells.iter().map(|pins| count(pins) / threads).collect();
     if shares.windows(2).any(|pair| pair[0] != pair[1]) {
         let sizes: Vec<String> = cells.iter().map(|pins| pins.len().to_string()).collect();
         let text = format!("the cells have {} vCPUs", sizes.join(", "));
-        notes.push(note(Code::LayoutUneven, text));
+        notes.push(Note::new(Code::LayoutUneven, text));
     }
     let groups_of = |pins: &[u32]| parts(groups, pins, threads);
     let parts = cells.first().map_or(1, |pins| groups_of(pins));
@@ -247,7 +247,7 @@ fn emulator(free: &[&Free], cells: &[Vec<u32>], cores: &[Vec<Core>]) -> (RangeLi
             let text = format!(
                 "no CPU of the guest's nodes is left for the emulator's threads: they share CPUs {first} with vCPUs"
             );
-            (first, Some(note(Code::LayoutShared, text)))
+            (first, Some(Note::new(Code::LayoutShared, text)))
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use kernel_glue::numa::{NumaNode, RangeList};
 
+use super::LayoutInput;
 use super::check::running;
-use super::{LayoutInput, note};
 use crate::plan::{Note, association, binding};
 use domain::code::Code;
 use domain::{Controller, Domain, Hostdev};
@@ -21,7 +21,7 @@ pub(super) fn notes(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
             "<memnode> of cell {} spans nodes {}, so its memory is near no single one",
             bound.cell, bound.nodes
         );
-        (sockets.len() > 1).then(|| note(Code::LocalityWrong, text))
+        (sockets.len() > 1).then(|| Note::new(Code::LocalityWrong, text))
     }));
     notes.extend(
         domain
@@ -39,7 +39,7 @@ fn partly_offline(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
         let online = running(input, list)?;
         let off: RangeList = list.iter().filter(|cpu| !online.contains(*cpu)).collect();
         let text = format!("vCPU {vcpu} is pinned to CPUs {off} too, which are not online");
-        (!off.is_empty()).then(|| note(Code::LocalityWrong, text))
+        (!off.is_empty()).then(|| Note::new(Code::LocalityWrong, text))
     });
     notes.collect()
 }
@@ -65,7 +65,7 @@ fn expander(input: &LayoutInput<'_>, domain: &Domain, hostdev: &Hostdev) -> Opti
     );
     (bound != socket).then(|| Note {
         device: Some(hostdev.source),
-        ..note(Code::LocalityWrong, text)
+        ..Note::new(Code::LocalityWrong, text)
     })
 }
 
@@ -99,7 +99,7 @@ fn far_pins(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
         let text = format!("it is on node {node}, and all vCPUs are pinned to other nodes");
         Some(Note {
             device: Some(hostdev.source),
-            ..note(Code::LocalityWrong, text)
+            ..Note::new(Code::LocalityWrong, text)
         })
     });
     notes.collect()

@@ -3,8 +3,9 @@
 use kernel_glue::numa::NumaNode;
 
 use super::node::{Room, memory_kib};
-use super::{LayoutInput, note, split};
+use super::{LayoutInput, split};
 use crate::plan::Note;
+use crate::size::kib_in_units;
 use domain::Domain;
 use domain::code::Code;
 use domain::hint::{Hint, line};
@@ -93,12 +94,12 @@ fn in_pages(
     };
     let short = (nodes.iter().zip(&shares)).find(|(node, share)| free(**node) < **share);
     match short {
-        Some((node, share)) => Err(Some(note(
+        Some((node, share)) => Err(Some(Note::new(
             Code::LayoutPages,
             format!(
                 "node {node} has {} free huge pages of {}, and its cell needs {share}",
                 free(*node),
-                printed(size)
+                kib_in_units(size)
             ),
         ))),
         None => Ok(shares.into_iter().map(|share| share * size).collect()),
@@ -114,16 +115,7 @@ fn none(input: &LayoutInput<'_>, total: u64) -> Note {
             "{total} KiB of memory are not a multiple of a huge page, so the guest's memory is in normal pages"
         ),
     };
-    note(Code::LayoutPages, text)
-}
-
-/// A page size as people write it.
-pub(super) fn printed(size_kib: u64) -> String {
-    match size_kib {
-        size if size.is_multiple_of(1 << 20) => format!("{} GiB", size >> 20),
-        size if size.is_multiple_of(1 << 10) => format!("{} MiB", size >> 10),
-        size => format!("{size} KiB"),
-    }
+    Note::new(Code::LayoutPages, text)
 }
 
 fn no_room(domain: &Domain, total: u64, limits: &[u64]) -> Refusal {

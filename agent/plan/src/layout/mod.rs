@@ -186,19 +186,11 @@ fn held(input: &LayoutInput<'_>, nodes: &[NumaNode]) -> Vec<Note> {
                     "guest '{}' holds CPUs {here} of node {}",
                     other.name, node.id
                 );
-                notes.push(note(Code::LayoutHeld, text));
+                notes.push(Note::new(Code::LayoutHeld, text));
             }
         }
     }
     notes
-}
-
-fn note(code: Code, text: String) -> Note {
-    Note {
-        code,
-        device: None,
-        text,
-    }
 }
 
 fn count<T>(list: &[T]) -> u32 {

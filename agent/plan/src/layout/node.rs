@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kernel_glue::address::PciAddress;
 use kernel_glue::numa::NumaNode;
 
-use super::{LayoutInput, note};
+use super::LayoutInput;
 use crate::plan::{Note, association};
 use domain::Domain;
 use domain::code::Code;
@@ -71,7 +71,7 @@ pub(super) fn devices(
             Some(node) => known.push((address, node)),
             None => notes.push(Note {
                 device: Some(address),
-                ..note(
+                ..Note::new(
                     Code::LayoutNoNode,
                     "the host does not show its NUMA node, so no cell is placed near it".to_owned(),
                 )

@@ -185,6 +185,18 @@ pub struct Note {
     pub text: String,
 }
 
+impl Note {
+    /// A note about no device.
+    #[must_use]
+    pub fn new(code: Code, text: String) -> Self {
+        Self {
+            code,
+            device: None,
+            text,
+        }
+    }
+}
+
 /// A hostdev of the domain with its host device and recipe.
 #[derive(Clone, Copy, Debug)]
 struct Assigned<'a> {
