@@ -8,3 +8,4 @@ pub mod recipes;
 pub mod reservation;
 pub mod service;
 pub mod snapshot;
+pub mod socket;

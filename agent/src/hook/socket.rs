@@ -2,10 +2,9 @@
 //!
 //! The kernel identifies the peer (unix(7), SO_PEERCRED). Callers above the limit wait in the socket's queue.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::future::pending;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -24,6 +23,8 @@ use super::activation;
 use super::connection::{self, Budget};
 use super::operation::Hook;
 
+/// Only root may connect.
+const MODE: u32 = 0o600;
 /// Maximum number of concurrent callers. libvirt makes one call for each guest that starts or ends.
 const CALLERS: u32 = 256;
 /// How long the hook waits for a reply, except at a guest's start (variantd-hook(8)); the agent does not exit by itself
@@ -65,15 +66,16 @@ impl Socket {
         let (listener, own) = match activation::listener()? {
             Some(listener) => {
                 info!("the hook's socket is systemd's");
-                // systemd passes a blocking socket, and tokio requires a non-blocking one.
-                listener.set_nonblocking(true)?;
-                (UnixListener::from_std(listener)?, None)
+                (listener, None)
             }
             None => {
                 let path = run.join(SOCKET);
-                (bound(&path)?, Some(path))
+                (settings::socket::listen(&path, MODE)?, Some(path))
             }
         };
+        // Both are blocking sockets, and tokio requires a non-blocking one.
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
         let callers = Arc::new(Semaphore::new(CALLERS as usize));
         let listening = tokio::spawn(accept(listener, Arc::new(hook), callers.clone()));
         Ok(Self {
@@ -97,20 +99,6 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.listening.abort();
     }
-}
-
-/// Only root can open it before its mode is set.
-fn bound(path: &Path) -> io::Result<UnixListener> {
-    // Under another name first: bind(2) makes the file with the mode of the umask, and the final name appears with the right mode.
-    let made = path.with_extension("new");
-    match fs::remove_file(&made) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&made)?;
-    fs::set_permissions(&made, Permissions::from_mode(0o600))?;
-    fs::rename(&made, path)?;
-    Ok(listener)
 }
 
 async fn accept(listener: UnixListener, hook: Arc<Hook>, callers: Arc<Semaphore>) {

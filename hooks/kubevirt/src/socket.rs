@@ -1,8 +1,8 @@
 //! The socket of a plugin's hook, at the path that the Plugin object names.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -24,16 +24,10 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
         }
         _ => {}
     }
-    // KubeVirt takes a socket that exists for one that answers, so the name appears after `listen` and with its mode.
-    let made = path.with_extension("new");
-    match fs::remove_file(&made) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&made)?;
-    fs::set_permissions(&made, Permissions::from_mode(mode))?;
-    fs::rename(&made, path)?;
-    Ok(listener)
+    // KubeVirt takes a socket that exists for one that answers.
+    let listener = settings::socket::listen(path, mode)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Removes a socket of a listener that has ended.
