@@ -1,13 +1,12 @@
 //! The domain hook of KubeVirt's plugins (VEP 190), which virt-launcher calls before it defines a domain. The successor of the sidecar's
 //! `OnDefineDomain`, with the same work.
 
-use domain::code::Code;
 use domain::refusal::Refusal;
 use tonic::{Request, Response, Status};
 
 use crate::proto::plugins::domain_hook_service_server::DomainHookService;
 use crate::proto::plugins::{MutateDomainRequest, MutateDomainResponse};
-use crate::server::{Sidecar, refused};
+use crate::server::{self, Sidecar, refused};
 
 /// The one domain type of KubeVirt (pkg/virt-launcher/virtwrap/plugins/sidecar.go).
 const LIBVIRT: &str = "libvirt";
@@ -49,17 +48,13 @@ impl DomainHookService for Sidecar {
 }
 
 fn point(domain_type: &str, context: &str) -> Result<Point, Refusal> {
-    let unknown = |what: &str, found: &str, known: String| {
-        let reason = format!("KubeVirt calls for {what} '{found}', and this version knows {known}");
-        let hint = "update variantd's image, or remove the hook from the Plugin object";
-        Refusal::new(Code::KubevirtCall, reason, hint)
-    };
+    let unknown = |what, found, known: &[&str]| server::unknown(what, found, known, "hook from");
     if domain_type != LIBVIRT {
-        return Err(unknown("a domain of type", domain_type, LIBVIRT.to_owned()));
+        return Err(unknown("a domain of type", domain_type, &[LIBVIRT]));
     }
     let found = POINTS.iter().find(|(name, _)| *name == context);
-    found.map(|(_, point)| *point).ok_or_else(|| {
-        let known = POINTS.map(|(name, _)| name).join(", ");
-        unknown("the context", context, known)
-    })
+    let known = POINTS.map(|(name, _)| name);
+    found
+        .map(|(_, point)| *point)
+        .ok_or_else(|| unknown("the context", context, &known))
 }

@@ -161,13 +161,10 @@ async fn node_hook(path: &Path, root: PathBuf) -> Result<(), String> {
 }
 
 async fn serve(path: &Path, mode: u32, services: Router) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let end = terminated()?;
     let failed = |error: &dyn Display| format!("cannot serve at '{}': {error}", path.display());
     let listener = socket::listen(path, mode).map_err(|error| failed(&error))?;
     eprintln!("variantd-kubevirt listens on '{}'", path.display());
-    let end = async move {
-        terminate.recv().await;
-    };
     let served = services.serve_with_incoming_shutdown(UnixListenerStream::new(listener), end);
     let served = served.await;
     let _ = socket::forget(path);
@@ -176,10 +173,14 @@ async fn serve(path: &Path, mode: u32, services: Router) -> Result<(), String> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn listen(setup: Setup, directory: &Path) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let end = async move {
-        terminate.recv().await;
-    };
-    let served = server::serve(setup, directory, end).await;
+    let served = server::serve(setup, directory, terminated()?).await;
     served.map_err(|error| format!("cannot serve in '{}': {error}", directory.display()))
+}
+
+/// Ends with SIGTERM.
+fn terminated() -> Result<impl Future<Output = ()>, String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    Ok(async move {
+        terminate.recv().await;
+    })
 }

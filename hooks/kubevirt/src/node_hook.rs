@@ -14,14 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ask::OfGuest;
-use domain::code::Code;
 use domain::refusal::Refusal;
 use hooks::agent::Reply;
 use tonic::{Code as GrpcCode, Request, Response, Status};
 
 use crate::proto::plugins::node_hook_service_server::NodeHookService;
 use crate::proto::plugins::{ExecuteNodeHookRequest, ExecuteNodeHookResponse};
-use crate::server::{refused, say};
+use crate::server::{self, refused, say};
 
 pub use vmi::Vmi;
 
@@ -120,12 +119,13 @@ fn answered(point: &str, vmi: &Vmi, reply: Reply) -> Result<(), Status> {
 }
 
 fn unknown(point: &str) -> Refusal {
-    let known = POINTS.map(|(name, _)| name).join(", ");
-    let reason =
-        format!("KubeVirt calls for the hook point '{point}', and this version knows {known}");
-    let hint =
-        "update variantd's image, or remove the point from permittedHooks of the Plugin object";
-    Refusal::new(Code::KubevirtCall, reason, hint)
+    let known = POINTS.map(|(name, _)| name);
+    server::unknown(
+        "the hook point",
+        point,
+        &known,
+        "point from permittedHooks of",
+    )
 }
 
 #[cfg(test)]

@@ -110,6 +110,14 @@ impl Sidecar {
     }
 }
 
+/// The refusal of a call for `what`, whose name is not among `known`; `hook` is the part of the Plugin object that asked for it.
+pub(crate) fn unknown(what: &str, found: &str, known: &[&str], hook: &str) -> Refusal {
+    let known = known.join(", ");
+    let reason = format!("KubeVirt calls for {what} '{found}', and this version knows {known}");
+    let hint = format!("update variantd's image, or remove the {hook} the Plugin object");
+    Refusal::new(Code::KubevirtCall, reason, hint)
+}
+
 /// Logs a refusal, and returns it as a status.
 pub(crate) fn refused(refusal: &Refusal) -> Status {
     say(&format!("error: {refusal}"));
