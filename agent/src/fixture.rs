@@ -5,10 +5,12 @@ use std::sync::Arc;
 use kernel_glue::host::Host;
 use kernel_glue::model::Model;
 
+use crate::assign::{Assigner, SharedKernel};
 pub(crate) use crate::context::ReadHost;
 use crate::context::{Context, Rules};
 use crate::known_versions::KnownVersions;
 use crate::opted_out::OptedOut;
+use crate::record::Records;
 pub(crate) use planner::fixture::{
     GPU, NIC, UUID, address, definition, device, driver, guest, host, host_on, hostdev,
 };
@@ -55,6 +57,16 @@ pub(crate) fn context_reading(
     let opted_out = OptedOut::load(directory.path().join("declined"));
     let context = Context::new(read_host, known_versions, opted_out, rules);
     (directory, Arc::new(context))
+}
+
+/// An assigner whose records are in the context's directory. A second one there is the agent after a restart.
+pub(crate) fn assigner(
+    kernel: Arc<SharedKernel>,
+    context: &Arc<Context>,
+    directory: &tempfile::TempDir,
+) -> Assigner {
+    let records = Records::new(directory.path().to_owned());
+    Assigner::new(kernel, context.clone(), records)
 }
 
 /// Methods of a [`kernel_glue::kernel::Kernel`] that forward to the model in field `model`: the ones that a test's

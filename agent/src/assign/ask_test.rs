@@ -12,7 +12,8 @@ use kernel_glue::region::{Region, RegionError, Regions};
 
 use super::*;
 use crate::fixture::{
-    GPU, NIC, VARIANT, address, as_the_model, context_of, definition, driver, guest, host_on,
+    GPU, NIC, VARIANT, address, as_the_model, assigner, context_of, definition, driver, guest,
+    host_on,
 };
 use settings::config::Config;
 
@@ -28,9 +29,8 @@ fn scene(on: &str) -> Scene {
     let kernel = Arc::new(Model::from_host(&host_on(on)));
     kernel.set_regions(address(GPU), driver(VARIANT), regions());
     let (directory, context) = context_of(host_on(on), Config::default());
-    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), context.clone(), records),
+        assigner: assigner(kernel.clone(), &context, &directory),
         kernel,
         context,
         directory,
@@ -198,8 +198,7 @@ fn slow(there: &Scene) -> (Assigner, mpsc::Receiver<()>, mpsc::Sender<()>) {
         open,
         closed: Mutex::new(closed),
     };
-    let records = Records::new(there.directory.path().to_owned());
-    let assigner = Assigner::new(Arc::new(slow), there.context.clone(), records);
+    let assigner = assigner(Arc::new(slow), &there.context, &there.directory);
     (assigner, opened, close)
 }
 

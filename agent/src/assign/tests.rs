@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use super::*;
 use crate::assignment::Phase;
 use crate::fixture::{
-    GPU, NIC, UUID, VARIANT, address, as_the_model, context, definition, driver, guest, kernel,
+    GPU, NIC, UUID, VARIANT, address, as_the_model, assigner, context, definition, driver, guest,
+    kernel,
 };
 use settings::config::{Config, Verify};
 
@@ -26,9 +27,8 @@ fn scene() -> Scene {
 
 fn scene_of(directory: tempfile::TempDir, context: Arc<Context>) -> Scene {
     let kernel = kernel();
-    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), context.clone(), records),
+        assigner: assigner(kernel.clone(), &context, &directory),
         kernel,
         context,
         directory,
@@ -59,8 +59,7 @@ impl Scene {
 
     /// The agent after a crash: another assigner on the same records.
     fn restarted(&self) -> Assigner {
-        let records = Records::new(self.directory.path().to_owned());
-        Assigner::new(self.kernel.clone(), self.context.clone(), records)
+        assigner(self.kernel.clone(), &self.context, &self.directory)
     }
 }
 
@@ -443,8 +442,7 @@ fn a_module_that_is_not_loaded_in_time_refuses_a_start_and_not_the_next_one() {
         model: scene.kernel.clone(),
         hangs: true.into(),
     });
-    let records = Records::new(scene.directory.path().to_owned());
-    let assigner = Assigner::new(kernel.clone(), scene.context.clone(), records);
+    let assigner = assigner(kernel.clone(), &scene.context, &scene.directory);
     let error = assigner.prepare(&scene.complete()).expect_err("not loaded");
     let text = error.to_string();
     assert!(

@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use super::*;
 use crate::context::Context;
 use crate::fixture::{
-    GPU, NIC, UUID, VARIANT, address, as_the_model, context, definition, driver, guest, kernel,
+    GPU, NIC, UUID, VARIANT, address, as_the_model, assigner, context, definition, driver, guest,
+    kernel,
 };
 use crate::record::{Phase, Records};
 use domain::Definition;
@@ -27,9 +28,8 @@ struct Scene {
 fn scene() -> Scene {
     let (directory, context) = context(Config::default());
     let kernel = kernel();
-    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), context.clone(), records),
+        assigner: assigner(kernel.clone(), &context, &directory),
         kernel,
         context,
         directory,
@@ -51,8 +51,7 @@ impl Scene {
     }
 
     fn restarted(&self) -> Assigner {
-        let records = Records::new(self.directory.path().to_owned());
-        Assigner::new(self.kernel.clone(), self.context.clone(), records)
+        assigner(self.kernel.clone(), &self.context, &self.directory)
     }
 
     fn write(&self, manual: &Manual) {

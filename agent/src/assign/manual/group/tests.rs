@@ -13,8 +13,7 @@ use nix::errno::Errno;
 use super::*;
 use crate::assign::OnRefusal;
 use crate::context::Context;
-use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, definition, driver, guest};
-use crate::record::Records;
+use crate::fixture::{self, GPU, NIC, UUID, VARIANT, address, assigner, definition, driver, guest};
 use crate::service::{ServiceError, Services};
 use settings::config::Config;
 
@@ -50,9 +49,8 @@ fn scene_on(driver_of_audio: &str) -> Scene {
     let kernel = fixture::kernel_of(&host);
     kernel.add_driver(driver("vfio-pci"), []);
     let (directory, context) = fixture::context_of(host, Config::default());
-    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), context.clone(), records),
+        assigner: assigner(kernel.clone(), &context, &directory),
         kernel,
         context,
         directory,
@@ -85,8 +83,7 @@ impl Scene {
     }
 
     fn restarted(&self) -> Assigner {
-        let records = Records::new(self.directory.path().to_owned());
-        Assigner::new(self.kernel.clone(), self.context.clone(), records)
+        assigner(self.kernel.clone(), &self.context, &self.directory)
     }
 
     /// Drivers of the GPU, its audio and its USB function.

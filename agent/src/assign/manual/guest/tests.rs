@@ -7,8 +7,7 @@ use kernel_glue::model::Model;
 
 use super::*;
 use crate::context::Context;
-use crate::fixture::{self, GPU, NIC, VARIANT, address, driver};
-use crate::record::Records;
+use crate::fixture::{self, GPU, NIC, VARIANT, address, assigner, driver};
 use settings::config::Config;
 
 const SECOND: &str = "0019:01:00.0";
@@ -30,9 +29,8 @@ fn scene() -> Scene {
     let kernel = fixture::kernel_of(&host);
     kernel.add_driver(driver("vfio-pci"), []);
     let (directory, context) = fixture::context_of(host, Config::default());
-    let records = Records::new(directory.path().to_owned());
     Scene {
-        assigner: Assigner::new(kernel.clone(), context.clone(), records),
+        assigner: assigner(kernel.clone(), &context, &directory),
         kernel,
         context,
         directory,
@@ -106,8 +104,7 @@ fn each_covered_device_is_bound_for_the_guest_until_it_is_released() {
 fn the_next_agent_knows_the_guest() {
     let scene = scene();
     scene.bind(1, &[GPU]).expect("bound");
-    let records = Records::new(scene.directory.path().to_owned());
-    let next = Assigner::new(scene.kernel.clone(), scene.context.clone(), records);
+    let next = assigner(scene.kernel.clone(), &scene.context, &scene.directory);
     next.resume();
     next.recover(&[]);
     assert_eq!(
