@@ -90,6 +90,15 @@ pub struct BindOptions {
     pub stop_services: bool,
 }
 
+/// On whose behalf a device is bound outside of this host's guests.
+#[derive(Clone, Copy)]
+enum Asker<'a> {
+    Admin,
+    Reservation,
+    /// A guest whose libvirt is not this host's.
+    Guest(&'a DomainRef),
+}
+
 /// A planned bind.
 struct ManualBind {
     owner: Owner,
@@ -110,7 +119,7 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
-        self.bind_from_holders(Owner::Admin, None, device, driver, &[])
+        self.bind_from_holders(Asker::Admin, device, driver, &[])
     }
 
     /// Like [`bind_manually`](Self::bind_manually), for a reservation.
@@ -122,15 +131,14 @@ impl Assigner {
         device: PciAddress,
         driver: Option<DriverName>,
     ) -> Result<Answer, AssignError> {
-        self.bind_from_holders(Owner::Reservation, None, device, driver, &[])
+        self.bind_from_holders(Asker::Reservation, device, driver, &[])
     }
 
     /// Like [`bind_manually`](Self::bind_manually), and first stops the services of `allowed` that hold the device;
     /// they start again when it is released, or if the bind fails.
     fn bind_from_holders(
         &self,
-        owner: Owner,
-        guest: Option<&DomainRef>,
+        asker: Asker<'_>,
         device: PciAddress,
         driver: Option<DriverName>,
         allowed: &[ServiceName],
@@ -140,13 +148,12 @@ impl Assigner {
         self.wait_until_stable([(device, &driver)], allowed)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Binding);
-        self.undisturbed(|| self.bind_locked(owner, guest, device, &driver, allowed))
+        self.undisturbed(|| self.bind_locked(asker, device, &driver, allowed))
     }
 
     fn bind_locked(
         &self,
-        owner: Owner,
-        guest: Option<&DomainRef>,
+        asker: Asker<'_>,
         device: PciAddress,
         driver: &DriverName,
         allowed: &[ServiceName],
@@ -154,7 +161,7 @@ impl Assigner {
         self.settle_manual(device)?;
         let manual_bind =
             self.manual_bind(device, bind::resolve(&*self.kernel, device, driver)?)?;
-        let manual_bind = manual_bind.by(owner, guest);
+        let manual_bind = manual_bind.by(asker);
         let answer = manual_bind.answer(BindOutcome::Bound, None);
         if answer.writes.is_empty() {
             self.hand_over(&manual_bind)?;
@@ -475,14 +482,16 @@ impl Assigner {
 
 impl ManualBind {
     /// With its owner. A device that is bound for any guest already stays so when one guest asks for it.
-    fn by(self, owner: Owner, guest: Option<&DomainRef>) -> Self {
+    fn by(self, asker: Asker<'_>) -> Self {
         let lender = self.old.as_ref().filter(|old| old.purpose.guest.is_none());
-        let (owner, purpose) = match (guest, lender) {
-            (Some(_), Some(lender)) => (lender.record.owner, lender.purpose.clone()),
-            (guest, _) => {
-                let guest = guest.cloned();
+        let (owner, purpose) = match (asker, lender) {
+            (Asker::Admin, _) => (Owner::Admin, Purpose::default()),
+            (Asker::Reservation, _) => (Owner::Reservation, Purpose::default()),
+            (Asker::Guest(_), Some(lender)) => (lender.record.owner, lender.purpose.clone()),
+            (Asker::Guest(guest), None) => {
+                let guest = Some(guest.clone());
                 (
-                    owner,
+                    Owner::Admin,
                     Purpose {
                         guest,
                         leader: None,

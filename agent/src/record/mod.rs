@@ -244,17 +244,20 @@ impl Records {
         self.listed()
     }
 
-    /// The companions of `leader`.
+    /// The devices that were bound outside of any guest for such a purpose.
     ///
     /// # Errors
     /// A record cannot be read.
-    pub fn along(&self, leader: PciAddress) -> Result<Vec<Manual>, RecordError> {
-        let mut along = Vec::new();
+    pub fn bound_for(
+        &self,
+        such: impl Fn(&Purpose) -> bool,
+    ) -> Result<Vec<PciAddress>, RecordError> {
+        let mut found = Vec::new();
         for device in self.devices()? {
             let manual = self.manual(device)?;
-            along.extend(manual.filter(|one| one.purpose.leader == Some(leader)));
+            found.extend(manual.filter(|one| such(&one.purpose)).map(|_| device));
         }
-        Ok(along)
+        Ok(found)
     }
 
     /// All readable records, for frequent reads: does not report the others.

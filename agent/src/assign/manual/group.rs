@@ -16,12 +16,11 @@ use nix::errno::Errno;
 use serde::Serialize;
 use tracing::warn;
 
-use super::{Answer, AssignError, Assigner, BindOptions, BindOutcome, ManualBind};
+use super::{Answer, Asker, AssignError, Assigner, BindOptions, BindOutcome, ManualBind};
 use crate::assign::bind;
 use crate::assign::check::{Budget, Consent, companion, in_the_way, is_vfio};
-use crate::assignment::{self, Owner};
+use crate::assignment;
 use crate::host_view::HostView;
-use crate::libvirt::DomainRef;
 use crate::record::{DeviceLock, Manual, Purpose};
 use crate::service::ServiceName;
 use domain::code::Code;
@@ -61,13 +60,13 @@ impl Assigner {
         bind_options: BindOptions,
     ) -> Result<GroupAnswer, AssignError> {
         let services = self.may_stop(&bind_options);
-        self.bind_group(None, device, bind_options, &services)
+        self.bind_group(Asker::Admin, device, bind_options, &services)
     }
 
-    /// The same for a guest of another management system, if there is one; `services` may be stopped.
+    /// The same for any asker; `services` may be stopped.
     pub(super) fn bind_group(
         &self,
-        guest: Option<&DomainRef>,
+        asker: Asker<'_>,
         device: PciAddress,
         bind_options: BindOptions,
         services: &[ServiceName],
@@ -76,13 +75,13 @@ impl Assigner {
         let planned = companions.iter().map(|one| (one.address, &one.driver));
         self.wait_until_stable(planned, services)?;
         let driver = bind_options.driver;
-        self.undisturbed(|| self.bind_whole(guest, device, driver, &companions, services))
+        self.undisturbed(|| self.bind_whole(asker, device, driver, &companions, services))
     }
 
     /// Binds the companions and then the device; stops the services that hold one of them.
     fn bind_whole(
         &self,
-        guest: Option<&DomainRef>,
+        asker: Asker<'_>,
         device: PciAddress,
         driver: Option<DriverName>,
         companions: &[Planned],
@@ -96,7 +95,7 @@ impl Assigner {
             let record = record.inspect_err(|_| self.restore_drivers(&taken))?;
             taken.push((&companion.manual_bind, record));
         }
-        let bound = self.bind_from_holders(Owner::Admin, guest, device, driver, services);
+        let bound = self.bind_from_holders(asker, device, driver, services);
         let device = bound.inspect_err(|_| self.restore_drivers(&taken))?;
         Ok(GroupAnswer { device, along })
     }
@@ -161,9 +160,10 @@ impl Assigner {
             self.refuse_held(leader)?;
         }
         let answer = self.release_manually(device)?;
-        let companions = self.records.along(device)?.into_iter();
+        let is_along = |purpose: &Purpose| purpose.leader == Some(device);
+        let companions = self.records.bound_for(is_along)?.into_iter();
         // After the device: a companion on its host driver would make the group not viable while the device is still on VFIO.
-        let released = companions.map(|record| self.release_manually(record.device));
+        let released = companions.map(|companion| self.release_manually(companion));
         // Each device is tried, regardless of failures of the others.
         let released: Vec<_> = released.collect();
         let along = released.into_iter().collect::<Result<_, _>>()?;

@@ -11,10 +11,12 @@
 use kernel_glue::address::PciAddress;
 use tracing::warn;
 
-use super::{AssignError, Assigner, BindOptions, BindOutcome, GroupAnswer, ManualBind, missing};
+use super::{
+    Asker, AssignError, Assigner, BindOptions, BindOutcome, GroupAnswer, ManualBind, missing,
+};
 use crate::assign::{bind, error};
 use crate::libvirt::DomainRef;
-use crate::record::{Manual, Purpose};
+use crate::record::Purpose;
 use domain::DomainUuid;
 use domain::code::Code;
 use domain::hint::Hint;
@@ -31,13 +33,13 @@ impl Assigner {
         guest: &DomainRef,
         devices: &[PciAddress],
     ) -> Result<Vec<GroupAnswer>, AssignError> {
+        let services = self.context.rules().config.stop_services.clone();
         let mut bound: Vec<GroupAnswer> = Vec::new();
         for device in self.with_recipe(devices)? {
-            let services = self.context.rules().config.stop_services.clone();
             let options = BindOptions::default();
             let answer = self
                 .refuse_lent(device)
-                .and_then(|()| self.bind_group(Some(guest), device, options, &services));
+                .and_then(|()| self.bind_group(Asker::Guest(guest), device, options, &services));
             match answer {
                 Ok(answer) => bound.push(answer),
                 Err(error) => {
@@ -54,13 +56,11 @@ impl Assigner {
     /// # Errors
     /// The first failure. Each device is tried; those that could not be released stay recorded, so that the caller can retry.
     pub fn release_guest(&self, guest: &DomainUuid) -> Result<Vec<GroupAnswer>, AssignError> {
-        let mut devices = Vec::new();
-        for device in self.records.devices()? {
-            let manual = self.records.manual(device)?;
-            if manual.is_some_and(|manual| is_for(&manual, guest)) {
-                devices.push(device);
-            }
-        }
+        let is_for = |purpose: &Purpose| {
+            let recorded = purpose.guest.as_ref();
+            recorded.is_some_and(|recorded| recorded.uuid == *guest)
+        };
+        let devices = self.records.bound_for(is_for)?;
         self.wait_until_closed(&devices);
         let released = devices
             .into_iter()
@@ -142,11 +142,6 @@ impl Assigner {
             }
         }
     }
-}
-
-fn is_for(manual: &Manual, guest: &DomainUuid) -> bool {
-    let purpose = &manual.purpose;
-    purpose.guest.as_ref().is_some_and(|one| one.uuid == *guest)
 }
 
 #[cfg(test)]
