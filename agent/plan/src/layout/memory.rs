@@ -3,7 +3,7 @@
 use kernel_glue::numa::NumaNode;
 
 use super::node::{Room, memory_kib};
-use super::{LayoutInput, split};
+use super::{LayoutInput, split_to_all};
 use crate::plan::Note;
 use crate::size::kib_in_units;
 use domain::Domain;
@@ -48,13 +48,14 @@ pub(super) fn placed(
         .iter()
         .map(|node| room.at(*node).map_or(0, |free| free.memory_kib));
     let limits: Vec<u64> = limits.collect();
-    let step = if total.is_multiple_of(STEP_KIB) {
-        STEP_KIB
-    } else {
-        1
+    // A guest smaller than a step for each cell is split all the same.
+    let fills = total / STEP_KIB >= vcpus.len() as u64;
+    let step = match total.is_multiple_of(STEP_KIB) && fills {
+        true => STEP_KIB,
+        false => 1,
     };
     let steps: Vec<u64> = limits.iter().map(|kib| kib / step).collect();
-    let cells = split(total / step, vcpus, &steps).filter(|cells| !cells.contains(&0));
+    let cells = split_to_all(total / step, vcpus, &steps);
     let cells = cells.ok_or_else(|| no_room(domain, total, &limits))?;
     Ok(Memory {
         cells: cells.into_iter().map(|steps| steps * step).collect(),
@@ -84,8 +85,14 @@ fn in_pages(
     if !total.is_multiple_of(size) {
         return Err(None);
     }
-    let shares = split(total / size, vcpus, &vec![u64::MAX; vcpus.len()]);
-    let shares = shares.ok_or(None)?;
+    let shares = split_to_all(total / size, vcpus, &vec![u64::MAX; vcpus.len()]);
+    let shares = shares.ok_or_else(|| {
+        let (pages, cells) = (total / size, nodes.len());
+        let size = kib_in_units(size);
+        let text =
+            format!("the guest has {cells} cells, and its memory is {pages} huge pages of {size}");
+        Some(Note::new(Code::LayoutPages, text))
+    })?;
     let free = |node: NumaNode| {
         let mut pages = input.capacity.pages(node);
         pages

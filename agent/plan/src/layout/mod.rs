@@ -227,5 +227,19 @@ fn split(total: u64, weights: &[u64], limits: &[u64]) -> Option<Vec<u64>> {
     Some(shares)
 }
 
+/// Splits as [`split`], and every part has at least 1: a part that would have 0 takes one from the largest. `None` also if `total`
+/// is less than the number of parts, or a limit is 0.
+fn split_to_all(total: u64, weights: &[u64], limits: &[u64]) -> Option<Vec<u64>> {
+    if total < weights.len() as u64 || limits.contains(&0) {
+        return None;
+    }
+    let mut shares = split(total, weights, limits)?;
+    while let Some(empty) = shares.iter().position(|share| *share == 0) {
+        *shares.iter_mut().max()? -= 1;
+        shares[empty] = 1;
+    }
+    Some(shares)
+}
+
 #[cfg(test)]
 mod tests;

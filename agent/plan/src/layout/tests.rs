@@ -356,6 +356,29 @@ fn a_layout_that_only_performs_badly_is_a_note() {
     }
 }
 
+/// A cell without memory is refused by libvirt. Three cells of unequal size, and two huge pages of 1 GiB.
+#[test]
+fn each_cell_has_memory_even_where_a_huge_page_is_larger_than_its_share() {
+    let machine = Machine {
+        nodes: 3,
+        cores: 2,
+        pages: [2048, 9],
+        ..PLAIN
+    };
+    let layout = machine
+        .layout(&[], &guest(5, 2 * GIB, &[0, 1, 2], ""))
+        .expect("a layout");
+    assert_eq!(layout.page_kib, Some(2048));
+    let all: Vec<u64> = layout.cells.iter().map(|cell| cell.memory_kib).collect();
+    assert!(all.iter().all(|kib| *kib > 0), "{all:?}");
+    // One GiB page for the smallest of two cells, whose exact share is below one half.
+    let two = machine
+        .layout(&[], &guest(3, 2 * GIB, &[0, 1], ""))
+        .expect("a layout");
+    let all: Vec<u64> = two.cells.iter().map(|cell| cell.memory_kib).collect();
+    assert_eq!((two.page_kib, all), (Some(GIB), vec![GIB, GIB]));
+}
+
 #[test]
 fn the_written_layout_is_that_of_the_definition() {
     let text = guest(
@@ -469,6 +492,20 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_split_to_all_gives_each_part_something_where_that_fits(
+        total in 0u64..100,
+        parts in prop::collection::vec((1u64..50, 0u64..40), 1..6),
+    ) {
+        let (weights, limits): (Vec<u64>, Vec<u64>) = parts.into_iter().unzip();
+        let fits = limits.iter().sum::<u64>() >= total && total >= weights.len() as u64 && !limits.contains(&0);
+        let shares = split_to_all(total, &weights, &limits);
+        prop_assert_eq!(shares.is_some(), fits);
+        let shares = shares.unwrap_or_default();
+        prop_assert!(shares.iter().zip(&limits).all(|(share, limit)| (1..=*limit).contains(share)));
+        prop_assert!(shares.is_empty() || shares.iter().sum::<u64>() == total);
     }
 
     #[test]
