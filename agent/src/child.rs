@@ -217,8 +217,8 @@ impl Kernel for InChild {
         self.live.names_memory(driver)
     }
 
-    fn no_iommu(&self) -> Result<bool, Errno> {
-        self.live.no_iommu()
+    fn is_unconfined(&self, device: PciAddress) -> Result<bool, Errno> {
+        self.live.is_unconfined(device)
     }
 
     fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {

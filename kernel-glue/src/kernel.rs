@@ -112,12 +112,13 @@ pub trait Kernel {
         true
     }
 
-    /// True if VFIO would accept a device that no IOMMU confines (`enable_unsafe_noiommu_mode`). Called before a device
-    /// is bound.
+    /// True if VFIO gives the device to a user though no IOMMU confines it: it has no IOMMU group and
+    /// `enable_unsafe_noiommu_mode` is on, or its group is one that VFIO made in that mode. Called before a device is bound.
     ///
     /// # Errors
-    /// The errno of reading the parameter.
-    fn no_iommu(&self) -> Result<bool, Errno> {
+    /// The errno of reading the group or the parameter.
+    fn is_unconfined(&self, device: PciAddress) -> Result<bool, Errno> {
+        let _ = device;
         Ok(false)
     }
 

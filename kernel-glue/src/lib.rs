@@ -15,6 +15,7 @@ pub mod driver;
 pub mod egm;
 pub mod failure;
 pub mod firmware;
+mod group;
 pub mod holder;
 pub mod host;
 pub mod id;

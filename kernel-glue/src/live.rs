@@ -21,6 +21,7 @@ use crate::atomics::Widths;
 use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::firmware;
+use crate::group::Group;
 use crate::holder::{self, Holders, optional};
 use crate::id::PciId;
 use crate::kernel::{Attribute, Kernel};
@@ -133,11 +134,8 @@ impl Live {
     /// Link texts of descriptors in `/proc` that refer to the device.
     fn nodes(&self, device: PciAddress) -> Result<Vec<String>, Errno> {
         let dir = self.device_path(device)?;
-        let group = match self.root.link_name(&format!("{dir}/iommu_group")) {
-            Ok(group) => Some(format!("/dev/vfio/{group}")),
-            Err(failure) if failure.is_absent() => None,
-            Err(failure) => return Err(errno(&failure)),
-        };
+        let group = Group::read(&self.root, device).map_err(|failure| errno(&failure))?;
+        let group = group.map(Group::node);
         let devices = match self.root.list(&format!("{dir}/vfio-dev")) {
             Ok(names) => names,
             Err(failure) if failure.is_absent() => Vec::new(),
@@ -314,7 +312,10 @@ impl Kernel for Live {
         driver.as_str() != NVGRACE || firmware::names_memory(&self.root) != Some(false)
     }
 
-    fn no_iommu(&self) -> Result<bool, Errno> {
+    fn is_unconfined(&self, device: PciAddress) -> Result<bool, Errno> {
+        if let Some(group) = Group::read(&self.root, device).map_err(|failure| errno(&failure))? {
+            return Ok(group.no_iommu);
+        }
         let switch = self
             .root
             .text("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");

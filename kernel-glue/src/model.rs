@@ -164,9 +164,9 @@ impl Model {
         self.state().memoryless.insert(driver);
     }
 
-    /// Switches VFIO's no-IOMMU mode on.
-    pub fn allow_no_iommu(&self) {
-        self.state().no_iommu = true;
+    /// Leaves a device without an IOMMU, and VFIO's no-IOMMU mode on.
+    pub fn unconfine(&self, device: PciAddress) {
+        self.state().unconfined.insert(device);
     }
 
     /// How often devices were opened.
@@ -280,8 +280,8 @@ impl Kernel for Model {
         !self.state().memoryless.contains(driver)
     }
 
-    fn no_iommu(&self) -> Result<bool, Errno> {
-        Ok(self.state().no_iommu)
+    fn is_unconfined(&self, device: PciAddress) -> Result<bool, Errno> {
+        Ok(self.state().unconfined.contains(&device))
     }
 
     fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {

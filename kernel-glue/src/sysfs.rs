@@ -253,7 +253,7 @@ impl Root {
         }
     }
 
-    fn malformed(&self, path: &str, why: &str) -> Failure {
+    pub(crate) fn malformed(&self, path: &str, why: &str) -> Failure {
         let source = io::Error::new(io::ErrorKind::InvalidData, why);
         Failure::io("read", &self.path.join(path), source)
     }

@@ -29,6 +29,7 @@ use crate::device::Device;
 use crate::driver::DriverName;
 use crate::failure::Failure;
 use crate::firmware::names_memory;
+use crate::group::Group;
 use crate::holder::optional;
 use crate::kernel::Kernel;
 use crate::region::{NVGRACE, Region, RegionError, Regions};
@@ -38,8 +39,6 @@ use crate::sysfs::{DEVICES, Root};
 const MEMORY: usize = 4;
 /// The base address registers in configuration space, four bytes each.
 const BASE_ADDRESS: u64 = 0x10;
-/// The name of a group in noiommu mode.
-const NO_IOMMU: &str = "vfio-noiommu";
 
 /// Opens the device, queries its regions, and closes it.
 pub(crate) fn regions(
@@ -220,14 +219,8 @@ impl Open {
 }
 
 fn group(root: &Root, device: PciAddress) -> Result<u32, RegionError> {
-    let link = format!("{DEVICES}/{device}/iommu_group");
-    let name = root.text(&format!("{link}/name")).unwrap_or_default();
-    let number = root
-        .link_name(&link)
-        .ok()
-        .and_then(|name| name.parse().ok());
-    match number {
-        Some(number) if name != NO_IOMMU => Ok(number),
+    match Group::read(root, device) {
+        Ok(Some(group)) if !group.no_iommu => Ok(group.number),
         _ => Err(RegionError::NoIommu),
     }
 }

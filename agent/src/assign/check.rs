@@ -112,7 +112,7 @@ impl Assigner {
         // By index, because the loop appends; the range was fixed before, so added companions are not searched for companions.
         for index in 0..planned.len() {
             let device = host.devices.get(&planned[index].address);
-            // Without a group there is no IOMMU, and `refuse_unconfined` decides.
+            // Without a group there is no IOMMU, and `unconfined` decides.
             let Some(number) = device.and_then(|device| device.iommu_group) else {
                 continue;
             };
@@ -173,8 +173,8 @@ impl Assigner {
             stays: now.is_some() && now == registered,
             needs_reset: recipe.is_some_and(|recipe| recipe.needs_reset),
         });
-        let no_iommu = self.kernel.no_iommu().map_err(unreadable)?;
-        let unconfined = refuse_unconfined(device, no_iommu).err();
+        let unconfined = self.kernel.is_unconfined(address).map_err(unreadable)?;
+        let unconfined = unconfined.then(self::unconfined);
         let all = unconfined.into_iter().chain(unnamed).chain(others);
         Ok(all.map(|refusal| refusal.of(address)).collect())
     }
@@ -236,19 +236,15 @@ pub fn refuse_functions(device: PciAddress, count: u32) -> Result<(), Refusal> {
     Err(Refusal::new(Code::DeviceHasFunctions, reason, hint))
 }
 
-/// Refuses a device that no IOMMU confines, if VFIO would assign it anyway: its guest could reach all of the host's
-/// memory. Without that mode VFIO itself refuses it, and `doctor` reports why.
-fn refuse_unconfined(device: &Device, no_iommu: bool) -> Result<(), Refusal> {
-    // VFIO also gives no-IOMMU devices a group, but only at their bind (drivers/vfio/group.c, vfio_noiommu_group_alloc).
-    if !no_iommu || device.iommu_group.is_some() {
-        return Ok(());
-    }
-    let reason = "no IOMMU confines it while VFIO's no-IOMMU mode is on: its guest could reach all \
-        of the host's memory";
+/// The refusal of a device that VFIO would give out without an IOMMU. Outside its no-IOMMU mode VFIO itself refuses such a device, and
+/// `doctor` reports why.
+fn unconfined() -> Refusal {
+    let reason = "no IOMMU confines it, and VFIO gives it out in its no-IOMMU mode: its guest could reach all of the \
+        host's memory";
     let sentence = "enable the IOMMU ({}), and disable that mode: 'echo N > \
         /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'";
     let hint = Hint::naming(sentence, "variantctl doctor --only VD-DOC-001");
-    Err(Refusal::new(Code::DeviceUnconfined, reason, hint))
+    Refusal::new(Code::DeviceUnconfined, reason, hint)
 }
 
 /// Refuses a device that the kernel cannot reset, if its recipe requires a reset.

@@ -287,8 +287,8 @@ impl Kernel for Life {
         self.reading(|| self.machine.model.unbind_lock(device))
     }
 
-    fn no_iommu(&self) -> Result<bool, Errno> {
-        self.reading(|| self.machine.model.no_iommu())
+    fn is_unconfined(&self, device: PciAddress) -> Result<bool, Errno> {
+        self.reading(|| self.machine.model.is_unconfined(device))
     }
 
     fn lists(&self, device: PciAddress, driver: &DriverName) -> Result<bool, Errno> {

@@ -5,6 +5,7 @@
 
 use crate::address::PciAddress;
 use crate::failure::Failure;
+use crate::group::Group;
 use crate::sysfs::{DEVICES, Root};
 
 /// The PCI driver of NVIDIA's own modules.
@@ -37,9 +38,8 @@ impl Nodes {
         // The name in /sys/bus/pci/devices is a link. Without this read, an unplugged device would look like one without holders.
         root.link(&dir)?;
         let driver = optional(root.link_name(&format!("{dir}/driver")))?;
-        let group = optional(root.link_name(&format!("{dir}/iommu_group")))?;
-        let group = group.map(|group| format!("/dev/vfio/{group}"));
-        let mut own: Vec<String> = group.into_iter().collect();
+        let group = Group::read(root, device)?;
+        let mut own: Vec<String> = group.map(Group::node).into_iter().collect();
         own.extend(children(root, &dir, "vfio-dev", "/dev/vfio/devices")?);
         own.extend(children(root, &dir, "drm", "/dev/dri")?);
         let driver = driver.as_deref();

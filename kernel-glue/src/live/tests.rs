@@ -111,10 +111,36 @@ fn only_a_missing_name_means_that_a_device_or_driver_was_removed() {
     assert_eq!(live.registered("nvidia"), Err(Errno::ELOOP));
     put(dir.path(), "sys/module/vfio/parameters/other", "");
     loops("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
-    assert_eq!(live.no_iommu(), Err(Errno::ELOOP));
+    assert_eq!(live.is_unconfined(gpu), Err(Errno::ELOOP));
     let without_sysfs = tempfile::tempdir().expect("directory");
     let live = Live::new(without_sysfs.path().to_owned()).expect("root");
     assert_eq!(live.driver(gpu), Err(Errno::ENOENT));
+}
+
+/// A device that was bound in no-IOMMU mode has a group, too, and keeps it when the mode is switched off.
+#[test]
+fn a_group_of_no_iommu_mode_confines_nothing() {
+    let (dir, live, gpu) = scene();
+    let root = dir.path();
+    let link = root.join(GPU_DIR).join("iommu_group");
+    assert_eq!(live.is_unconfined(gpu), Ok(false));
+    let switch = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+    put(root, switch, "Y\n");
+    assert_eq!(live.is_unconfined(gpu), Ok(false), "it has an IOMMU");
+    descriptor(root, 77, "/dev/vfio/noiommu-12");
+    assert_eq!(live.vfio_users(gpu), Ok(Vec::new()));
+    put(root, "sys/kernel/iommu_groups/12/name", "vfio-noiommu\n");
+    put(root, switch, "N\n");
+    assert_eq!(live.is_unconfined(gpu), Ok(true));
+    assert_eq!(
+        live.vfio_users(gpu),
+        Ok(vec![77]),
+        "its node has another name"
+    );
+    fs::remove_file(link).expect("a link");
+    assert_eq!(live.is_unconfined(gpu), Ok(false), "VFIO refuses it");
+    put(root, switch, "Y\n");
+    assert_eq!(live.is_unconfined(gpu), Ok(true));
 }
 
 #[test]

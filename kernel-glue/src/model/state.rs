@@ -29,7 +29,8 @@ pub(super) struct State {
     pub(super) regions: BTreeMap<(PciAddress, DriverName), Result<Regions, RegionError>>,
     /// Drivers whose memory the firmware does not name.
     pub(super) memoryless: BTreeSet<DriverName>,
-    pub(super) no_iommu: bool,
+    /// Devices that VFIO would give out without an IOMMU.
+    pub(super) unconfined: BTreeSet<PciAddress>,
     pub(super) opens: usize,
     /// What the next reads find; the last stays.
     pub(super) occupancies: BTreeMap<PciAddress, VecDeque<Occupancy>>,

@@ -150,8 +150,9 @@ impl Kernel for Onlooker {
         files.is_none_or(|files| files.names_memory(driver))
     }
 
-    fn no_iommu(&self) -> Result<bool, Errno> {
-        self.files.as_ref().map_or(Ok(false), Kernel::no_iommu)
+    fn is_unconfined(&self, device: PciAddress) -> Result<bool, Errno> {
+        let files = self.files.as_ref();
+        files.map_or(Ok(false), |files| files.is_unconfined(device))
     }
 
     fn unbind_lock(&self, device: PciAddress) -> Result<Option<bool>, Errno> {
