@@ -213,6 +213,10 @@ const EXAMPLES: [(&str, &[Example]); 29] = [
         &[
             ("this host as one file", "variantctl snapshot host1.json"),
             (
+                "traits of this host for Nova's scheduler",
+                "variantctl snapshot --nova provider provider.yaml",
+            ),
+            (
                 "with versions of libvirt and QEMU that the agent does not know yet",
                 "variantctl snapshot --target libvirt=12.8,qemu=11.1,arch=aarch64 host1.json",
             ),

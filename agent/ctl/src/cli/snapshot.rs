@@ -1,4 +1,6 @@
-//! `variantctl snapshot`: the data of a host that planning reads, as one JSON text.
+//! `variantctl snapshot`: the data of a host that planning reads, as one JSON text; on request what Nova's scheduler can use of it.
+
+mod nova;
 
 use std::path::{Path, PathBuf};
 
@@ -23,10 +25,20 @@ pub(super) struct Request {
     /// file FILE.json; default: the versions that the agent recorded
     #[arg(long, value_name = "TARGET", value_parser = super::target::parse)]
     target: Option<Target>,
+    /// Write what OpenStack Nova's scheduler can use instead: traits by driver, recipe and NUMA node
+    #[arg(long, value_enum, value_name = "FORM", conflicts_with = "target")]
+    nova: Option<nova::Form>,
 }
 
 /// Writes the snapshot, and prints the facts that could not be read.
 pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem> {
+    if let Some(form) = request.nova {
+        output::gaps(&host_view.host.gaps);
+        if nova::covered(host_view).next().is_none() {
+            output::none_covered(&host_view.root);
+        }
+        return write(request, &form.text(host_view, host_view.json));
+    }
     let snapshot = snapshot(host_view, request);
     output::gaps(&snapshot.host.gaps);
     if snapshot.target.versions.is_none() {
@@ -35,11 +47,15 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
              made from this snapshot assume the newest that are tested",
         );
     }
-    let text = snapshot.text();
+    write(request, &snapshot.text())
+}
+
+/// Into the file, or on standard output.
+fn write(request: &Request, text: &str) -> Result<(), Problem> {
     let Some(path) = &request.file else {
-        return output::data(&text);
+        return output::data(text);
     };
-    let written = file::replace_up_to(MAX_BYTES as u64, path, &text, 0o644);
+    let written = file::replace_up_to(MAX_BYTES as u64, path, text, 0o644);
     written.map_err(|why| Problem::Failed(format!("cannot write '{}': {why}", path.display())))
 }
 

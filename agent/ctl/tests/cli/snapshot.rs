@@ -153,3 +153,63 @@ fn a_plan_is_for_the_stack_that_a_snapshot_names() {
     let again = stdout(&variantctl(&file, &["snapshot"]));
     assert_eq!(again, text);
 }
+
+/// Runs `snapshot --nova FORM`: the text, and the content as JSON.
+fn nova(host: &Path, form: &str) -> (String, serde_json::Value) {
+    let text = stdout(&variantctl(host, &["snapshot", "--nova", form]));
+    let json = variantctl(host, &["--json", "snapshot", "--nova", form]);
+    (text, serde_json::from_str(&stdout(&json)).expect("JSON"))
+}
+
+#[test]
+fn nova_gets_the_traits_of_the_host_and_its_devices() {
+    let host = host("gb200-4gpu");
+    let (provider, in_json) = nova(&host, "provider");
+    let traits = &in_json["providers"][0]["traits"]["additional"];
+    for one in traits.as_array().expect("traits") {
+        let line = format!("        - {}\n", one.as_str().expect("a trait"));
+        assert!(provider.contains(&line), "{line}");
+    }
+    let (specs, in_json) = nova(&host, "device-spec");
+    for one in in_json["device_spec"].as_array().expect("a list") {
+        assert!(specs.contains(&format!("device_spec = {one}\n")), "{one}");
+    }
+    insta::with_settings!({snapshot_path => data("golden"), prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("nova", format!("{provider}{specs}"));
+    });
+    let keep = tempfile::tempdir().expect("directory");
+    let file = keep.path().join("provider.yaml");
+    let arguments = [
+        "snapshot",
+        "--nova",
+        "provider",
+        file.to_str().expect("text"),
+    ];
+    assert_eq!(stdout(&variantctl(&host, &arguments)), "");
+    assert_eq!(fs::read_to_string(file).expect("a file"), provider);
+}
+
+#[test]
+fn nova_gets_no_trait_of_a_host_without_a_covered_device() {
+    let keep = tempfile::tempdir().expect("directory");
+    fs::create_dir_all(keep.path().join("sys/bus/pci/devices")).expect("directory");
+    let output = variantctl(keep.path(), &["snapshot", "--nova", "provider"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("no device of this host is covered"), "{text}");
+    assert!(stdout(&output).ends_with("providers: []\n"));
+    let (specs, in_json) = nova(keep.path(), "device-spec");
+    assert!(specs.ends_with("[pci]\n"), "{specs}");
+    assert_eq!(in_json, serde_json::json!({"device_spec": []}));
+}
+
+#[test]
+fn nova_leaves_a_reserved_device_on_its_driver() {
+    let pair = pair("gh200-1gpu");
+    let text = fs::read_to_string(&pair.snapshot).expect("text");
+    let mut snapshot: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let managed = || nova(&pair.snapshot, "device-spec").1["device_spec"][0]["managed"].clone();
+    assert_eq!(managed(), serde_json::Value::Null);
+    snapshot["reservations"] = serde_json::json!([{"device": "0009:01:00.0", "id": "10de:2342"}]);
+    fs::write(&pair.snapshot, snapshot.to_string()).expect("a snapshot");
+    assert_eq!(managed(), "no");
+}
