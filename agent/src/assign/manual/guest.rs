@@ -15,6 +15,7 @@ use super::{
     Asker, AssignError, Assigner, BindOptions, BindOutcome, GroupAnswer, ManualBind, missing,
 };
 use crate::assign::{bind, error};
+use crate::assignment::Record;
 use crate::libvirt::DomainRef;
 use crate::record::Purpose;
 use domain::DomainUuid;
@@ -69,25 +70,33 @@ impl Assigner {
         released.into_iter().collect()
     }
 
-    /// Records a bound device for `bind`'s guest, if another guest has left it bound. Called with the device's lock.
+    /// Records a bound device for whom `bind` is: the next guest, if another guest has left it bound; or no guest, if an
+    /// administrator or a reservation asks for a device that is bound for a guest, so that it stays bound after that guest's end.
+    /// Called with the device's lock.
     ///
     /// # Errors
-    /// A process still has the device open.
+    /// A process still has the device open, and `bind` is for another guest.
     pub(super) fn hand_over(&self, bind: &ManualBind) -> Result<(), AssignError> {
-        let (Some(guest), Some(old)) = (&bind.purpose.guest, &bind.old) else {
+        let Some(old) = &bind.old else {
             return Ok(());
         };
-        match &old.purpose.guest {
-            Some(other) if other.uuid != guest.uuid => {
+        let guest = bind.purpose.guest.as_ref();
+        match (guest, &old.purpose.guest) {
+            (Some(guest), Some(other)) if other.uuid != guest.uuid => {
                 self.refuse_open(bind.rebind.device, &other.name)?;
             }
+            (None, Some(_)) => {}
             _ => return Ok(()),
         }
         let purpose = Purpose {
-            guest: Some(guest.clone()),
+            guest: guest.cloned(),
             ..old.purpose.clone()
         };
-        Ok(self.note_record(old.device, &purpose, Some(&old.record))?)
+        let record = Record {
+            owner: bind.owner,
+            ..old.record.clone()
+        };
+        Ok(self.note_record(old.device, &purpose, Some(&record))?)
     }
 
     /// The devices that a recipe covers.

@@ -161,6 +161,22 @@ fn a_device_that_an_ended_guest_left_bound_goes_to_the_next_guest_unless_it_is_o
 }
 
 #[test]
+fn a_device_that_an_administrator_binds_while_a_guest_has_it_stays_bound_after_the_guest() {
+    let scene = scene();
+    scene.bind(1, &[GPU]).expect("bound");
+    scene.kernel.set_users(address(GPU), &[4711]);
+    let answer = scene.assigner.bind_manually(address(GPU), None);
+    assert_eq!(answer.expect("bound").outcome, BindOutcome::AlreadySo);
+    assert_eq!(scene.recorded(GPU), None);
+    scene.kernel.set_users(address(GPU), &[]);
+    assert_eq!(scene.release(1), []);
+    assert_eq!(scene.driver(GPU), VARIANT);
+    let released = scene.assigner.release_manually(address(GPU));
+    assert_eq!(released.expect("released").outcome, BindOutcome::Released);
+    assert_eq!(scene.driver(GPU), "nvidia");
+}
+
+#[test]
 fn a_reserved_device_stays_bound_after_the_guest() {
     let scene = scene();
     scene
