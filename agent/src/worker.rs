@@ -262,18 +262,27 @@ impl Worker {
         self.call(move || preparer.propose_text(xml, options)).await
     }
 
-    /// Judges and completes a device that is to be attached to a domain, for a caller that may only read.
+    /// Judges and completes a device that is to be attached to a domain, for a caller that may only read. A running guest must be
+    /// able to get it.
     ///
     /// # Errors
-    /// As [`Preparer::attach`].
+    /// As [`Preparer::attach`] and [`Assigner::may_claim`].
     pub async fn attach(
         self: &Arc<Self>,
         domain: DomainRef,
         device: AttachDevice,
     ) -> Result<Attached, PrepareError> {
         let _permit = permit(&self.looks).await;
-        let preparer = self.preparer();
-        self.call(move || preparer.attach(&domain, device)).await
+        let (preparer, assigner) = (self.preparer(), self.assigner.clone());
+        let judge = move || {
+            let attached = preparer.attach(&domain, device)?;
+            if attached.live {
+                let free = assigner.may_claim(&domain.uuid, &attached.devices);
+                free.map_err(|error| error.refusal().clone())?;
+            }
+            Ok(attached)
+        };
+        self.call(judge).await
     }
 
     /// Waits for the preparations of a domain; makes none.

@@ -2,14 +2,15 @@
 //!
 //! An attach call has one element, so it can carry only what belongs into that element: `<driver>`. For the next start the definition
 //! with the device must be one that can be completed, which the agent does before that start. For a running guest the live XML is the
-//! definition: it must pass the check of a start with the device, and a device with initiators is refused.
+//! definition: it must pass the check of a start with the device at the address that libvirt will choose, and a device with
+//! initiators is refused.
 
-use std::collections::BTreeSet;
+mod plugged;
 
 use kernel_glue::address::PciAddress;
 
 use crate::plan::{Change, Note, Plan, PlanInput, Planned, host_device, plan};
-use crate::recipe::{Prepare, Recipe};
+use crate::recipe::{Need, Prepare, Recipe};
 use crate::rewrite::{of_start, rewrite, verify};
 use domain::code::Code;
 use domain::hint::{Hint, line};
@@ -36,12 +37,14 @@ pub struct Attached {
     pub changes: Vec<Change>,
     /// What the user should know about it.
     pub notes: Vec<Note>,
+    /// A running guest gets it at once.
+    pub live: bool,
 }
 
 /// Completes a device that is to be attached to `definition`; unchanged if no recipe covers it.
 ///
 /// # Errors
-/// The refusals of [`plan`] and [`verify`], and [`Code::InitiatorsAtRunTime`].
+/// The refusals of [`plan`] and [`verify`], and for a running guest [`Code::InitiatorsAtRunTime`] and [`Code::AtomicsGuestNoPort`].
 pub fn attach(
     definition: &Definition,
     device: Attachment,
@@ -49,20 +52,41 @@ pub fn attach(
     input: &PlanInput<'_>,
 ) -> Result<Attached, Refusal> {
     let input = of_start(input);
-    let joined = device.join(definition)?;
-    let covered = covered(&input, &joined)?;
-    let Some((first, _)) = covered.first() else {
+    let covered = covered(&input, &device.join(definition)?)?;
+    let Some((address, recipe)) = covered else {
         return Ok(Attached::unchanged(device));
     };
-    let name = &definition.domain().name;
-    if affects == Affects::Live {
-        has_no_initiators(&covered, name)?;
+    if affects == Affects::Config {
+        return judge(definition, device, (affects, address), &input);
     }
-    let mut changes = match plan(&input, joined.definition.domain()) {
+    has_no_initiators(address, recipe, &definition.domain().name)?;
+    let placed = plugged::placed(definition, &device, address, &input)?;
+    let is_placed = placed != device;
+    let mut attached = judge(definition, placed, (affects, address), &input)?;
+    if is_placed {
+        attached.device = plugged::unplaced(definition, &attached.device)?;
+    }
+    if recipe.atomics.need != Need::Ignore {
+        attached.notes.push(plugged::note(address));
+    }
+    attached.live = true;
+    Ok(attached)
+}
+
+/// Completes a device of a recipe, and judges the definition with it.
+fn judge(
+    definition: &Definition,
+    device: Attachment,
+    (affects, address): (Affects, PciAddress),
+    input: &PlanInput<'_>,
+) -> Result<Attached, Refusal> {
+    let joined = device.join(definition)?;
+    let name = &definition.domain().name;
+    let mut changes = match plan(input, joined.definition.domain()) {
         Ok(plan) => plan.changes,
-        Err(refusal) if !is_completable(&joined, &input) => return Err(refusal),
+        Err(refusal) if !is_completable(&joined, input) => return Err(refusal),
         Err(refusal) if affects == Affects::Live => {
-            return Err(insufficient(refusal, name).of(*first));
+            return Err(insufficient(refusal, name).of(address));
         }
         // Elements that were added for other devices are in the way; they are replaced with the rest.
         Err(_) => Vec::new(),
@@ -71,14 +95,13 @@ pub fn attach(
     let edits = changes.iter().flat_map(|change| &change.edits);
     let device = device.edited(&joined, edits)?;
     let completed = device.join(definition)?;
-    let plan = verify(&completed.definition, &input);
+    let plan = verify(&completed.definition, input);
     let plan = plan.or_else(|refusal| match affects {
         // The agent completes the whole definition when libvirt reports the change.
-        Affects::Config => rewrite(&completed.definition, &input).map(|rewrite| rewrite.plan),
-        Affects::Live => Err(insufficient(refusal, name).of(*first)),
+        Affects::Config => rewrite(&completed.definition, input).map(|rewrite| rewrite.plan),
+        Affects::Live => Err(insufficient(refusal, name).of(address)),
     })?;
-    let addresses = covered.iter().map(|(address, _)| *address).collect();
-    Attached::of(plan, device, changes, &addresses)
+    Attached::of(plan, device, changes, address)
 }
 
 impl Attached {
@@ -90,6 +113,7 @@ impl Attached {
             devices: Vec::new(),
             changes: Vec::new(),
             notes: Vec::new(),
+            live: false,
         }
     }
 
@@ -103,6 +127,7 @@ impl Attached {
         Self {
             device: next.device,
             devices: next.devices,
+            live: self.live || next.live,
             ..self
         }
     }
@@ -112,58 +137,49 @@ impl Attached {
         plan: Plan,
         device: Attachment,
         changes: Vec<Change>,
-        addresses: &BTreeSet<PciAddress>,
+        address: PciAddress,
     ) -> Result<Self, Refusal> {
         if let Some(unmet) = plan.unmet {
             return Err(unmet);
         }
-        let is_ours = |of: Option<PciAddress>| of.is_some_and(|device| addresses.contains(&device));
         let (mut devices, mut notes) = (plan.devices, plan.notes);
-        devices.retain(|planned| is_ours(Some(planned.address)));
-        notes.retain(|note| is_ours(note.device));
+        devices.retain(|planned| planned.address == address);
+        notes.retain(|note| note.device == Some(address));
         Ok(Self {
             device,
             devices,
             changes,
             notes,
+            live: false,
         })
     }
 }
 
-/// The PCI functions of the device for which a start needs something, with their recipes.
+/// The PCI function of the device with its recipe, if a start needs something for it.
 fn covered<'a>(
     input: &PlanInput<'a>,
     joined: &Joined,
-) -> Result<Vec<(PciAddress, &'a Recipe)>, Refusal> {
+) -> Result<Option<(PciAddress, &'a Recipe)>, Refusal> {
     let domain = joined.definition.domain();
-    let mut covered = Vec::new();
-    for hostdev in &domain.hostdevs {
-        if !domain.platform.is_qemu() || hostdev.element.span != joined.element {
-            continue;
-        }
-        let device = host_device(input.host, hostdev.source)?;
-        let recipe = input.recipes.for_device(device);
-        let is_planned = |recipe: &&Recipe| {
-            recipe.prepare == Prepare::OnDefine || domain.is_marked(hostdev.source)
-        };
-        covered.extend(
-            recipe
-                .filter(is_planned)
-                .map(|recipe| (hostdev.source, recipe)),
-        );
-    }
-    Ok(covered)
+    let Some(hostdev) = plugged::own(joined).filter(|_| domain.platform.is_qemu()) else {
+        return Ok(None);
+    };
+    let device = host_device(input.host, hostdev.source)?;
+    let recipe = input
+        .recipes
+        .for_device(device)
+        .filter(|recipe| recipe.prepare == Prepare::OnDefine || domain.is_marked(hostdev.source));
+    Ok(recipe.map(|recipe| (hostdev.source, recipe)))
 }
 
 /// libvirt makes the objects of initiators only at a start.
-fn has_no_initiators(covered: &[(PciAddress, &Recipe)], name: &str) -> Result<(), Refusal> {
-    let mut covered = covered.iter();
-    let Some((address, _)) = covered.find(|(_, recipe)| recipe.initiators.is_some()) else {
+fn has_no_initiators(address: PciAddress, recipe: &Recipe, name: &str) -> Result<(), Refusal> {
+    if recipe.initiators.is_none() {
         return Ok(());
-    };
+    }
     let reason = "a running guest cannot get its generic initiators";
     let refusal = Refusal::new(Code::InitiatorsAtRunTime, reason, restart(name));
-    Err(refusal.of(*address))
+    Err(refusal.of(address))
 }
 
 /// A change of the device's own `<driver>`. An address, a nodeset or an alias is of no use without the elements to which it refers.

@@ -151,3 +151,96 @@ fn second_device_is_judged_beside_a_complete_first_one() {
     let more = attach_to(&fixture, &to, &hostdev(GPU, ""), Affects::Config);
     assert_eq!(more.expect("eight cells more").devices.len(), 1);
 }
+
+/// The definition of a running guest with these root ports, the first `taken` of which have a device.
+fn running(ports: u32, taken: u32) -> String {
+    let port = |index| format!("<controller type='pci' index='{index}' model='pcie-root-port'/>");
+    let disk = |bus| {
+        format!(
+            "<disk type='file'><source file='/{bus}'/><target dev='vd{bus}' bus='virtio'/>\
+             <address type='pci' domain='0' bus='{bus}' slot='0' function='0'/></disk>"
+        )
+    };
+    let ports = (1..=ports).map(port);
+    let devices: String = ports.chain((1..=taken).map(disk)).collect();
+    guest(&devices)
+}
+
+/// A recipe whose device needs a root port of its own, and this of AtomicOps.
+fn ported(need: &str) -> Fixture {
+    let placement = "[placement]\nown_root_port = true\n[atomics]\nneed = 'NEED'\nwidths = [32]\n";
+    with(&format!("{PLAIN}{}", placement.replace("NEED", need)))
+}
+
+#[test]
+fn device_for_a_running_guest_is_judged_at_the_free_port() {
+    for need in ["ignore", "prefer"] {
+        let fixture = ported(need);
+        let to = running(2, 1);
+        let attached = attach_to(&fixture, &to, &hostdev(NIC, ""), Affects::Live).expect("a port");
+        let text = attached.device.text();
+        let driver = "<driver name='vfio' model='mlx5_vfio_pci'/>";
+        assert!(text.contains(driver), "{text}");
+        assert!(!text.contains("type='pci' domain='0'"), "{text}");
+        assert!(attached.live);
+        let plugged = |note: &&Note| note.code == Code::AtomicsHotplug;
+        let notes = attached.notes.iter().filter(plugged).count();
+        assert_eq!(notes, usize::from(need == "prefer"), "{need}");
+        let complete = attach_to(&fixture, &to, text, Affects::Live).expect("complete");
+        assert_eq!(complete.device.text(), text);
+    }
+}
+
+#[test]
+fn device_for_a_running_guest_without_a_free_port_is_refused() {
+    let ignore = with(PLAIN);
+    for fixture in [ported("prefer"), ignore] {
+        let refusal = attach_to(&fixture, &running(1, 1), &hostdev(NIC, ""), Affects::Live);
+        let refusal = refusal.expect_err("no port");
+        assert_eq!(refusal.code, Code::AtomicsGuestNoPort);
+        let text = refusal.to_string();
+        for part in ["pcie-root-port", "'virsh edit d0'", NIC] {
+            assert!(text.contains(part), "{text}");
+        }
+        let config = attach_to(&fixture, &running(1, 1), &hostdev(NIC, ""), Affects::Config);
+        assert!(!config.expect("a start can add a port").live);
+    }
+}
+
+#[test]
+fn device_with_an_address_is_judged_there_in_a_running_guest() {
+    let fixture = ported("prefer");
+    let at = |bus, slot| {
+        let place =
+            format!("<address type='pci' domain='0' bus='{bus}' slot='{slot}' function='0'/>");
+        attach_to(
+            &fixture,
+            &running(2, 1),
+            &hostdev(NIC, &place),
+            Affects::Live,
+        )
+    };
+    let attached = at(2, 0).expect("the free port");
+    assert!(attached.device.text().contains("bus='2'"));
+    // The root bus is no root port; libvirt itself refuses a port that has a device.
+    let refusal = at(0, 5).expect_err("the root bus");
+    assert_eq!(refusal.code, Code::GuestNotOnRootPort);
+}
+
+#[test]
+fn required_atomics_refuse_a_device_for_a_running_guest() {
+    let mut fixture = ported("require");
+    let nic = fixture
+        .host
+        .devices
+        .get_mut(&NIC.parse().expect("an address"));
+    // A function without PCI Express has no AtomicOps.
+    nic.expect("a NIC").config = kernel_glue::config::Config::Conventional;
+    let place = "<address type='pci' domain='0' bus='2' slot='0' function='0'/>";
+    let device = hostdev(NIC, place);
+    let refusal = attach_to(&fixture, &running(2, 1), &device, Affects::Live);
+    assert_eq!(
+        refusal.expect_err("no AtomicOps").code,
+        Code::AtomicsLacking
+    );
+}

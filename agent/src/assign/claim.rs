@@ -64,6 +64,23 @@ impl Assigner {
         Ok(held)
     }
 
+    /// Checks that a running domain can get the devices: no other guest and no interrupted change has them. Changes nothing.
+    ///
+    /// # Errors
+    /// Names the first device that it cannot get.
+    pub fn may_claim(&self, domain: &DomainUuid, devices: &[Planned]) -> Result<(), AssignError> {
+        let entry = self.records.entry(domain)?;
+        for Planned {
+            address, driver, ..
+        } in devices
+        {
+            let own = entry.as_ref().and_then(|entry| entry.held(*address));
+            self.hold(domain, *address, driver.clone(), own)?;
+            self.refuse_lent_to_another(domain, *address)?;
+        }
+        Ok(())
+    }
+
     /// Checks that no other domain holds a host device of the definition, in any form, with or without a recipe.
     ///
     /// # Errors

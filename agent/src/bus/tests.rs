@@ -31,6 +31,7 @@ use domain::code::Code;
 use planner::saved_plan::Findings;
 use settings::config::Config;
 
+mod attach;
 mod authority;
 mod device;
 mod hotplug;

@@ -9,6 +9,10 @@ use super::Guest;
 use super::path::{Judged, Step};
 use domain::code::Code;
 
+/// The sentence about a device that is plugged into a running guest.
+pub const PLUGGED: &str = "it is plugged into a running guest: its driver may use widths that it read from the root port before, \
+                           and a failed attach may leave widths on the port";
+
 /// Something to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
@@ -76,9 +80,7 @@ fn device(judged: &Judged<'_>) -> Vec<Fact> {
 fn plugged(guest: &Guest<'_>, initiators: bool) -> Vec<Fact> {
     let mut facts = Vec::new();
     if guest.attach {
-        let text = "it is plugged into a running guest: its driver may use widths that it read from the root port before, \
-                    and a failed attach may leave widths on the port";
-        facts.push(Fact::new(Code::AtomicsHotplug, None, text));
+        facts.push(Fact::new(Code::AtomicsHotplug, None, PLUGGED));
     }
     if initiators {
         let text = "do not unplug it from a running guest: QEMU exits at the guest's next reset when a device with initiators is gone";

@@ -27,7 +27,7 @@ use crate::target::Version;
 use domain::Domain;
 
 pub use answer::{Answer, Finding, Judgement, PerWidth};
-pub use fact::{Fact, functions_enabled};
+pub use fact::{Fact, PLUGGED, functions_enabled};
 pub use kernel::Kernel;
 pub use need::Need;
 pub use path::{Element, Judged};
@@ -104,6 +104,12 @@ pub struct Guest<'a> {
 #[must_use]
 pub fn report_planned(question: &Question<'_>, device: &Device, switch: bool) -> Report {
     judge(question, device, Some(Place::planned(switch)), None, None)
+}
+
+/// The guest address that libvirt gives a device that is plugged into a running guest.
+pub(crate) fn plugged(domain: &Domain, device: &Device) -> Place {
+    let attach = true;
+    place::of(&Guest { domain, attach }, device)
 }
 
 /// The report for a device; `asked` is VFIO's own answer, if VFIO was asked.

@@ -132,6 +132,19 @@ impl Assigner {
         ))
     }
 
+    /// Refuses a device that was bound for another guest, which has it open.
+    pub(in crate::assign) fn refuse_lent_to_another(
+        &self,
+        domain: &DomainUuid,
+        device: PciAddress,
+    ) -> Result<(), AssignError> {
+        let manual = self.records.manual(device)?;
+        match manual.and_then(|manual| manual.purpose.guest) {
+            Some(other) if other.uuid != *domain => self.refuse_open(device, &other.name),
+            _ => Ok(()),
+        }
+    }
+
     fn refuse_open(&self, device: PciAddress, holder: &str) -> Result<(), AssignError> {
         match self.kernel.vfio_users(device) {
             Ok(users) if users.is_empty() => Ok(()),

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::polkit::{Polkit, PolkitAnswer};
 use super::*;
+use crate::prepare::Trigger;
 use api::client::{JobProxy, Options};
 
 pub(super) struct GuardedAgent {
@@ -17,6 +18,7 @@ pub(super) struct GuardedAgent {
     askers: Arc<std::sync::Mutex<Vec<String>>>,
     cancelled: Arc<Notify>,
     kernel: Arc<Model>,
+    worker: Arc<Worker>,
     pub(super) libvirt: Arc<Fake>,
     _directory: tempfile::TempDir,
     bus: Bus,
@@ -52,6 +54,7 @@ pub(super) async fn guarded_agent(polkit_answer: Option<PolkitAnswer>) -> Guarde
         deadline: Duration::from_millis(300),
         ..Authority::default()
     };
+    let worker = parts.manager.worker.clone();
     let builder = connection::Builder::address(bus.address()).name(SERVICE);
     let agent = serve(builder, parts.manager).build().await;
     let client = connection::Builder::address(bus.address()).build().await;
@@ -62,6 +65,7 @@ pub(super) async fn guarded_agent(polkit_answer: Option<PolkitAnswer>) -> Guarde
         askers,
         cancelled,
         kernel: parts.kernel,
+        worker,
         libvirt: parts.libvirt,
         _directory: parts.directory,
         bus,
@@ -333,4 +337,66 @@ async fn a_job_that_is_denied_is_not_started() {
     let fault = manager.start_job("recover", "", Options::new()).await;
     let fault = Fault::from(fault.expect_err("denied"));
     assert!(matches!(fault, Fault::NotAuthorized(ref text) if text.contains("recover")));
+}
+
+/// variantd-connect calls `Wait` at a start, and then `WaitPending` if polkit denies that.
+#[tokio::test]
+async fn user_who_may_only_plan_waits_for_a_pending_change() {
+    let agent = guarded_agent(Some(PolkitAnswer::AllowsPlans)).await;
+    let domain = agent.libvirt.put(&guest(GPU));
+    agent.libvirt.hold_defines(true);
+    let (worker, defined) = (agent.worker.clone(), domain.clone());
+    let change = tokio::spawn(async move { worker.prepare(defined, Trigger::Define).await });
+    let manager = agent.manager().await;
+    let began = Instant::now();
+    let fault = Fault::from(
+        manager
+            .wait("d0", 20_000, HashMap::new())
+            .await
+            .expect_err("denied"),
+    );
+    assert!(matches!(fault, Fault::NotAuthorized(_)), "{fault:?}");
+    let pending = manager.wait_pending("d0", 200, HashMap::new()).await;
+    let pending = Fault::from(pending.expect_err("the change is pending"));
+    assert!(!matches!(pending, Fault::NotAuthorized(_)), "{pending:?}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    agent.libvirt.hold_defines(false);
+    let waited = manager.wait_pending("d0", 20_000, HashMap::new()).await;
+    assert_eq!(waited.expect("no change is pending"), "true");
+    change.await.expect("no panic").expect("completed");
+    assert!(agent.libvirt.text(&domain).contains("variantd:prepared"));
+    let about = format!("d0 {}", domain.uuid);
+    let asked =
+        ["prepare", "plan", "plan"].map(|action| format!("org.variantd1.{action} {about} 0"));
+    assert_eq!(agent.asked(), asked);
+}
+
+/// The start is then forwarded, and libvirt's hook decides about it without polkit.
+#[tokio::test]
+async fn polkit_that_denies_or_does_not_answer_ends_both_waits_in_time() {
+    for answer in [
+        PolkitAnswer::Denies,
+        PolkitAnswer::Hangs,
+        PolkitAnswer::AsksUser,
+    ] {
+        let agent = guarded_agent(Some(answer)).await;
+        agent.libvirt.put(&guest(GPU));
+        let began = Instant::now();
+        for method in ["Wait", "WaitPending"] {
+            let options: Options<'_> = HashMap::new();
+            let (name, interface) = (Some(SERVICE), Some(MANAGER_INTERFACE));
+            let body = ("d0", 20_000_u32, options);
+            // As the transport calls: without allowing interaction.
+            let reply = agent
+                .client
+                .call_method(name, MANAGER, interface, method, &body)
+                .await;
+            let fault = Fault::from(reply.expect_err("denied"));
+            assert!(
+                matches!(fault, Fault::NotAuthorized(_)),
+                "{method}: {fault:?}"
+            );
+        }
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
 }

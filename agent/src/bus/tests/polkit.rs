@@ -11,6 +11,8 @@ use zbus::message::Header;
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum PolkitAnswer {
     Allows,
+    /// Allows plans, and denies all else.
+    AllowsPlans,
     Denies,
     Challenges,
     Dismissed,
@@ -55,6 +57,7 @@ impl Polkit {
         self.askers.lock().expect("askers").extend(asker);
         match self.polkit_answer {
             PolkitAnswer::Allows => (true, false, Details::new()),
+            PolkitAnswer::AllowsPlans => (action == "org.variantd1.plan", false, Details::new()),
             PolkitAnswer::Denies => (false, false, Details::new()),
             // If interaction is allowed, a user is asked and knows the password.
             PolkitAnswer::Challenges => (flags == 1, flags == 0, Details::new()),
