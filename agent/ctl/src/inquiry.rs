@@ -138,6 +138,7 @@ fn answered<T: DeserializeOwned + Send + 'static>(
     match running.within(limit) {
         Some(answer) => answer.map_err(unasked)?,
         None => {
+            // A call of libvirt's library cannot be cancelled.
             running.end();
             Err(LookError::Late(limit.as_secs()))
         }

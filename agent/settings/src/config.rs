@@ -154,6 +154,7 @@ impl Config {
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         match Layers::read(&Files::around(file)) {
             Ok(layers) => Ok(layers.config),
+            // `Layers::read` fails with at least one error.
             Err(errors) => errors.into_iter().next().map_or(Ok(Self::default()), Err),
         }
     }

@@ -47,6 +47,7 @@ pub fn read_trusted(
     let mut options = OpenOptions::new();
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
     let file = options.read(true).custom_flags(flags.bits()).open(path)?;
+    // Of the open file, not of the path: another user can replace what the path names between two calls.
     let kind = file.metadata()?;
     if !kind.is_file() {
         return Err(irregular());
@@ -61,6 +62,7 @@ fn irregular() -> io::Error {
 
 fn limited(file: File, most: u64) -> io::Result<String> {
     let mut text = String::new();
+    // One byte more than the limit tells a file that is too large from one that just fits.
     file.take(most + 1).read_to_string(&mut text)?;
     if text.len() as u64 > most {
         let why = format!("it is larger than {most} bytes");
@@ -109,10 +111,12 @@ fn write(most: u64, path: &Path, text: &str, access: Access) -> io::Result<()> {
         let why = format!("its {} bytes exceed the limit of {most} bytes", text.len());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
+    // The parent of a bare file name is the empty path, which open(2) does not find.
     let named = path.parent().filter(|parent| *parent != Path::new(""));
     let directory = named.unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
     let mut name = path.as_os_str().to_owned();
+    // In the same directory, because rename(2) does not cross file systems.
     name.push(".new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -122,6 +126,7 @@ fn write(most: u64, path: &Path, text: &str, access: Access) -> io::Result<()> {
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(&name)?;
     if let Some((user, group)) = owner {
+        // Before the mode: chown(2) clears the set-user-ID and set-group-ID bits.
         fchown(&file, Some(user), Some(group))?;
     }
     // A file that a crash left may have another mode.
@@ -129,6 +134,7 @@ fn write(most: u64, path: &Path, text: &str, access: Access) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&name, path)?;
+    // fsync(2) of the file does not make its name durable, fsync of the directory does.
     File::open(directory)?.sync_all()
 }
 

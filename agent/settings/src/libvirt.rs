@@ -131,6 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     fn line(&mut self) -> usize {
+        // Counted from the last place: from the start of the text for each statement would be quadratic.
         let (place, line) = self.counted;
         let line = line + self.text[place..self.at].matches('\n').count();
         self.counted = (self.at, line);
@@ -206,6 +207,7 @@ impl<'a> Reader<'a> {
         let rest = self.rest();
         let several = quote.len() > 1;
         let end = rest.find(quote);
+        // Only a text in three quotes may have line ends (virConfParseString).
         match end.filter(|end| several || !rest[..*end].contains(is_end)) {
             None => self.expected("the end of a text"),
             Some(end) => {
@@ -216,6 +218,7 @@ impl<'a> Reader<'a> {
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Malformed> {
+        // Each list in a list is a recursion, and the file may have any content.
         if depth > MAX_DEPTH {
             return self.expected("fewer lists in lists");
         }
@@ -225,6 +228,7 @@ impl<'a> Reader<'a> {
         while !self.take("]") {
             items.push(self.value(depth)?);
             self.skip(blank);
+            // A comma before the closing bracket is valid (virConfParseValue).
             if !self.take(",") && !self.rest().starts_with(']') {
                 return self.expected("',' or ']'");
             }

@@ -45,10 +45,12 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
         {
             files.push(path);
         }
+        // In the loop, so that a directory with any number of files is not read to its end.
         if files.len() > MAX_FILES {
             return Err(LoadError::TooMany(directory.display().to_string()));
         }
     }
+    // `read_dir` has no order, and of several unusable files the error names the first.
     files.sort();
     Ok(files)
 }

@@ -37,6 +37,7 @@ impl Reservation {
             Refusal::new(Code::DeviceMissing, reason, self.hint()).of(self.device)
         };
         let found = host.devices.get(&self.device).ok_or_else(missing)?;
+        // PCI addresses change when cards or firmware settings change, so the address alone does not name the device.
         if found.id == self.id {
             return Ok(found);
         }

@@ -104,6 +104,7 @@ impl TryFrom<String> for ServiceName {
         let stem = text.strip_suffix(".service").unwrap_or_default();
         let known = stem.starts_with(|c: char| c.is_ascii_alphanumeric());
         if !known || text.len() > MAX_NAME || !text.chars().all(allowed) {
+            // The message is printed on terminals and in the journal, so it has no control characters.
             let shown = text.chars().filter(|c| !c.is_control()).take(MAX_NAME);
             return Err(ServiceNameError::Form(shown.collect()));
         }

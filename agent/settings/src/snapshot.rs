@@ -105,6 +105,7 @@ impl Snapshot {
         match serde_json::from_slice::<Self>(bytes) {
             Ok(snapshot) if snapshot.version == VERSION => Ok(snapshot),
             Ok(snapshot) => Err(other_form(name, snapshot.version.into())),
+            // `deny_unknown_fields` refuses a newer format before its version is compared.
             Err(error) => Err(misread(bytes, name, &error)),
         }
     }

@@ -13,6 +13,7 @@ use std::path::Path;
 /// The directory does not exist or cannot be written.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let made = path.with_extension("new");
+    // A process that was killed leaves it, and bind(2) refuses a name that exists.
     match fs::remove_file(&made) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

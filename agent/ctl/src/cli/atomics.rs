@@ -75,6 +75,7 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
             output::gaps(&text::concerned(&host_view.host.gaps, &reports));
         }
     }
+    // The report does not need the answer of VFIO, so it is printed first; then an error decides the exit status.
     asked.map(drop)
 }
 
@@ -103,6 +104,7 @@ fn judge(
 ) -> Report {
     let guest = domain.map(|domain| Guest {
         domain,
+        // A device that the definition does not have is judged as if it were attached to the guest.
         attach: !domain.uses(device.address),
     });
     report(question, device, guest, told)

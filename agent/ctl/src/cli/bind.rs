@@ -98,6 +98,7 @@ pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), P
     let Some((row, sentence)) = rows.find_map(|row| Some((row, row["sentence"].as_str()?))) else {
         return Ok(());
     };
+    // The report is printed in full; the first device that was not restored gives the code and the exit status.
     let code = row["code"].as_str().and_then(|code| code.parse().ok());
     Err(match code {
         Some(code) => Problem::Coded(Exit::Failed, Coded::new(code, sentence)),

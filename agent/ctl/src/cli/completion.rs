@@ -51,10 +51,12 @@ pub(super) fn run(shell: clap_complete::Shell) -> Result<(), Problem> {
 
 /// Devices that a recipe covers, each with its driver; all devices when there is none.
 pub(super) fn devices() -> Vec<CompletionCandidate> {
+    // An error message would be printed into the line that the user types, so nothing is offered instead.
     let Ok(host) = Host::read(&root()) else {
         return Vec::new();
     };
     let recipes = settings::recipes::load(planner::recipe::DIRECTORY.as_ref())
+        // An unusable file of the administrator does not prevent completion.
         .or_else(|_| Recipes::shipped());
     let covered = |device: &&Device| {
         let recipes = recipes.as_ref().ok();
@@ -71,7 +73,7 @@ pub(super) fn devices() -> Vec<CompletionCandidate> {
 pub(super) fn domains() -> Vec<CompletionCandidate> {
     let uri = env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| URI.to_owned());
     let names = inquiry::names(&uri, TIMEOUT).unwrap_or_default();
-    // A shell prints the names, so control characters are escaped.
+    // A shell prints the names to the terminal, so a name with control characters is not offered.
     let safe = |name: &String| !name.chars().any(is_control);
     let names = names.into_iter().filter(safe);
     names.map(CompletionCandidate::new).collect()
@@ -81,6 +83,7 @@ pub(super) fn domains() -> Vec<CompletionCandidate> {
 pub(super) fn files_and_domains(begun: &OsStr) -> Vec<CompletionCandidate> {
     let begun_so = begun.to_string_lossy();
     let mut all = domains();
+    // clap compares the candidates of an `ArgValueCandidates` with the word, and not those of an `ArgValueCompleter`.
     all.retain(|one| one.get_value().to_string_lossy().starts_with(&*begun_so));
     all.extend(PathCompleter::file().complete(begun));
     all

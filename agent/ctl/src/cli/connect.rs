@@ -83,6 +83,7 @@ pub(super) fn run(root: &Path, request: &Request, as_json: bool) -> Result<(), P
 
 fn enable(root: &Path, current: &Current) -> Result<Outcome, Problem> {
     let path = current.path.display();
+    // Without the program every connection of root's clients would fail.
     let program = root.join(PROGRAM);
     if !program.exists() {
         let reason = format!("'{}' does not exist", program.display());
@@ -185,6 +186,7 @@ impl Current {
     /// Removes the copy if the file is as it was; otherwise an administrator may still want it.
     fn forget(&self, text: &str) {
         if file::read(&self.backup).is_ok_and(|kept| kept == text) {
+            // A copy that stays is equal to the file.
             let _ = fs::remove_file(&self.backup);
         }
     }

@@ -49,6 +49,7 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
         egm: request.egm.map(bool::from),
     };
     let (completed, findings) = domain::complete(&text, wanted)?;
+    // Before the start, which can take minutes.
     plan::notes(&findings.notes);
     let created = inquiry::create(&request.connect, &completed, request.paused);
     let name = created.map_err(|why| {

@@ -95,7 +95,7 @@ fn reason(reason: &Reason) -> String {
 }
 
 fn line(out: &mut String, style: Style, text: &str) {
-    // Writing to a string does not fail.
     let text = output::shown(text);
+    // Writing to a string does not fail.
     let _ = writeln!(out, "{style}{text}{style:#}");
 }

@@ -43,6 +43,7 @@ pub(super) fn prepare(domain: &str, wanted: Wanted, as_json: bool) -> Result<(),
 pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<(), Problem> {
     let text = input::text(file, MAX_BYTES)?;
     let saved = SavedPlan::parse(&text)?;
+    // The name may belong to another domain by now.
     let uuid = saved.uuid.map(|uuid| uuid.to_string());
     let own = uuid.unwrap_or(saved.domain);
     let report = ask_for_report(Effect::Changes, async |manager| {
@@ -84,6 +85,7 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
         manager.wait(domain, limit, options([])).await
     })?;
     tell(&report, as_json)?;
+    // Only a request changes that, so another wait would not help.
     if report.read.outcome == Outcome::OnRequest {
         let text =
             format!("domain '{domain}' waits for a request: run 'variantctl prepare {domain}'");
@@ -127,7 +129,7 @@ fn unread(error: serde_json::Error) -> Problem {
     Problem::Failed(format!("cannot read the agent's answer: {error}"))
 }
 
-/// The same without JSON.
+/// As [`ask`], with the answer as it is.
 fn answer<T>(
     effect: Effect,
     call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<T>,

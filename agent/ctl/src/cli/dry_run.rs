@@ -32,6 +32,7 @@ pub(super) fn plan(
     let onlooker = Onlooker {
         host: host_view.host,
         files,
+        // The records of this host say nothing about another one.
         run: here.then(|| RUN.into()),
     };
     let rules = Rules {

@@ -14,9 +14,9 @@ use domain::code::Code;
 use domain::refusal::{Refusal, about};
 use domain::{Definition, MAX_BYTES};
 
-/// Bytes of a list of hosts: a million of 64 letters.
+/// Maximum size of a list of hosts in bytes: a million lines of 64 characters.
 const MAX_LIST: usize = 64 << 20;
-/// Letters of the progress bar.
+/// Width of the progress bar in characters.
 const BAR: usize = 30;
 
 /// The result for one host.
@@ -66,6 +66,7 @@ fn hosts(cli: &Cli, request: &Request) -> Result<Vec<PathBuf>, Problem> {
         }
         None => Vec::new(),
     };
+    // Without '--host' clap sets the default '/', which is not one of the listed hosts.
     let default = request.hosts_from.is_some() && cli.host == [Path::new("/")];
     named.extend(cli.host.iter().filter(|_| !default).cloned());
     let mut hosts = Vec::new();
@@ -196,6 +197,7 @@ struct Bar {
 
 impl Bar {
     fn new(all: usize) -> Self {
+        // The bar overwrites itself with carriage returns, which a log file keeps.
         let shown = io::stderr().is_terminal();
         Self { all, shown }
     }

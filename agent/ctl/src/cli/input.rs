@@ -15,6 +15,7 @@ pub(super) fn text(file: &Path, limit: usize) -> Result<String, Problem> {
         Box::new(io::stdin())
     } else {
         let file = File::open(file).map_err(|error| unreadable(file, &error))?;
+        // Only a hint for the first allocation: a pipe has no length.
         let length = file.metadata().map_or(0, |known| known.len());
         bytes.reserve(usize::try_from(length).map_or(0, |length| length.min(limit) + 1));
         Box::new(file)

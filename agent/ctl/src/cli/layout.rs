@@ -51,6 +51,7 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
     } else if host_view.json {
         let mut object = as_json(host_view, domain, &layout);
         object["notes"] = json!(notes);
+        // The object contains the notes.
         return output::object(object);
     } else {
         output::text(&text(host_view, domain, &layout))?;
@@ -88,6 +89,7 @@ impl Request {
                 Err(why) => return Err(why),
             }
         }
+        // A definition in a file may have no UUID.
         let is_other = |one: &&Domain| match (&one.uuid, &domain.uuid) {
             (Some(one), Some(own)) => one != own,
             _ => one.name != domain.name,

@@ -331,6 +331,7 @@ struct HostView {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Before the parser, which would refuse the incomplete command line of a shell.
     completion::answer();
     let mut cli = Cli::parse();
     let named = hosts(std::env::args_os());

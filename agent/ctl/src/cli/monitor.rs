@@ -47,6 +47,7 @@ pub(super) fn run(as_json: bool) -> Result<(), Problem> {
 
 async fn follow(as_json: bool) -> Result<(), End> {
     let bus = Connection::system().await?;
+    // Both subscriptions come before the first read of the state, so that no change between them is lost.
     let signals = MatchRule::builder().msg_type(Type::Signal).sender(SERVICE);
     let mut signals = stream(&bus, signals.build()?).await?;
     let owners = MatchRule::builder().msg_type(Type::Signal);
@@ -68,6 +69,7 @@ async fn follow(as_json: bool) -> Result<(), End> {
                 let message = owner.ok_or_else(closed)??;
                 let Some(change) = NameOwnerChanged::from_message(message) else { continue };
                 let is_back = change.args()?.new_owner().is_some();
+                // A new agent sends signals for changes only, and not for the state that it starts with.
                 if is_back {
                     show_all(&bus, as_json).await?;
                 }

@@ -121,6 +121,7 @@ fn holders(holders: &Holders, recorded: bool) -> Vec<(&'static str, String)> {
 }
 
 fn line(holder: &Holder) -> String {
+    // A process may hold a shared node, such as the group's, because of another device.
     match holder.is_certain() {
         true => holder.to_string(),
         false => format!("perhaps {holder}"),

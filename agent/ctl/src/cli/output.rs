@@ -80,6 +80,7 @@ pub(super) fn json_text(value: &Value) -> String {
 pub(super) fn escaped(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for one in json.chars() {
+        // Line ends between tokens stay; in strings serde_json has escaped them.
         match is_control(one) && !one.is_ascii_whitespace() {
             true => text.push_str(&format!("\\u{:04x}", u32::from(one))),
             false => text.push(one),
@@ -108,6 +109,7 @@ impl<W: Write> Write for Escaping<W> {
 
 /// Prints one JSON object that is made while it is printed, and has the schema's version as its last field.
 pub(super) fn stream(object: &impl Serialize) -> Result<(), Problem> {
+    // serde_json writes each token on its own.
     let mut out = Escaping(BufWriter::new(io::stdout().lock()));
     let printed = serde_json::to_writer_pretty(&mut out, object).map_err(io::Error::from);
     written(

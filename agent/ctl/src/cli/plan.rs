@@ -82,6 +82,8 @@ fn show_file(host_view: &HostView, request: &Request) -> Result<(), Problem> {
 /// True when a plan is for a file; anything else is a domain in libvirt.
 pub(super) fn is_file(subject: &Path) -> bool {
     let text = subject.to_string_lossy();
+    // A directory may have the name of a domain. A text that looks like a path is a file even if it does not exist: then the
+    // error names the file, and libvirt is not asked.
     let there = subject.exists() && !subject.is_dir();
     text == "-" || text.contains('/') || text.ends_with(".xml") || there
 }

@@ -137,6 +137,7 @@ impl Problem {
     pub(super) fn for_host(self, host: &Path) -> Self {
         match self {
             Self::Refused(refusal) => Self::Refused(hint::refusal_for_host(refusal, host)),
+            // The agent that is not reachable is that of this host.
             Self::Coded(exit, coded) if exit != Exit::Unreachable => {
                 Self::Coded(exit, coded.for_host(host))
             }

@@ -58,6 +58,7 @@ fn ask_for(host_view: &HostView, domain: &Domain) -> Result<Host, Problem> {
         let right: Result<(), Problem> = on_its_driver(device, recipe).map_err(Refusal::into);
         match right.and_then(|()| ask(host_view, device.address)) {
             Ok(regions) => device.regions = Some(regions),
+            // The other devices can still be asked. Any other error, such as a missing helper program, is the same for all.
             Err(Problem::Refused(why)) => {
                 output::say(&format!(
                     "note: {why}; the window is planned without VFIO's sizes"
@@ -88,6 +89,7 @@ pub(super) fn to_json(regions: &Regions) -> Value {
 }
 
 fn words(bar: &Region) -> String {
+    // The low bits of a BAR: 0 is I/O, 2:1 are 10b for 64 bits, 3 is prefetchable (PCIe base specification 7.5.1.2.1).
     let kind = match bar.kind {
         Region::MEMORY_64_PREFETCH => "64-bit prefetchable",
         0x4 => "64-bit",

@@ -65,6 +65,7 @@ fn snapshot(host_view: &HostView, request: &Request) -> Snapshot {
     let mut runs = match live {
         true => {
             let state = Path::new(STATE);
+            // A query of VFIO resets the device, so the snapshot gets what the agent stored of earlier queries.
             Shown::load(state.join("regions")).add_to(&mut host);
             let mut runs = Runs::here(None);
             if let Ok(versions) = KnownVersions::load(state.join("versions")).versions() {
@@ -85,6 +86,7 @@ fn snapshot(host_view: &HostView, request: &Request) -> Snapshot {
         runs.set_pair(target.stack);
         runs.arch = target.arch.or(runs.arch);
     }
+    // Planning does not need a reservation that cannot be read; 'list' and 'doctor' report it.
     let reservations = host_view.reservations.all().into_iter().flatten().collect();
     Snapshot::new(host, runs, reservations)
 }

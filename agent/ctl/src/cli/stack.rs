@@ -64,6 +64,7 @@ fn shown(host: &Path, request: &Request) -> Result<Shown, Problem> {
     let versions = KnownVersions::load(state.join("versions")).versions();
     let versions = versions.map_err(|_| unknown())?;
     let known = KnownStack::load(host.to_owned(), state.join(FILE));
+    // Answers of programs that were upgraded since do not count.
     Ok(match known.current(versions.libvirt) {
         Some(found) => asked(found),
         None => {

@@ -24,6 +24,7 @@ pub(super) fn parse(text: &str) -> Result<Target, String> {
 }
 
 fn is_file(text: &str) -> bool {
+    // A list of versions has a '=' before its first comma.
     text.ends_with(".json") && !text.contains('=')
 }
 

@@ -130,6 +130,7 @@ fn machines(host_view: &HostView, domain: Option<&Domain>) -> Vec<Part> {
         hostdevs.any(|one| Some(one.source) == part.device)
     };
     let wanted = |part: &Part| part.kind == Kind::Covered || assigned(part);
+    // A host without such a device is drawn as a whole.
     let ours = host
         .clone()
         .leading_to(&wanted)

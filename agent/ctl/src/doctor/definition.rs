@@ -47,6 +47,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
 
 fn complete(scene: &Scene, one: &Guest) -> Check {
     let own = || planned(scene, one);
+    // The agent's plan comes first, because the agent completes the definition.
     match one.planned.clone().unwrap_or_else(own) {
         Ok(codes) => of_codes(&one.name, &codes),
         Err(refusal) => refused(scene, &refusal),
@@ -93,6 +94,7 @@ fn of_codes(name: &str, codes: &[Code]) -> Check {
     let mut words: Vec<String> = codes.iter().map(ToString::to_string).collect();
     words.sort_unstable();
     words.dedup();
+    // If only the mark is missing, the guest has every element that it needs.
     let needed = codes.iter().any(|code| *code != Code::MarkMissing);
     let text = format!("its definition lacks {}", words.join(", "));
     match needed {
@@ -145,6 +147,7 @@ fn fits(domain: &Domain, memory: &Memory, active: bool, fine: &str) -> Check {
             ),
         );
     }
+    // The pages of a running guest are already taken.
     let huge = domain.platform.hugepages && memory.page > 0 && !active;
     let pages = wanted.div_ceil(memory.page.max(1));
     if huge && pages > memory.free_pages {

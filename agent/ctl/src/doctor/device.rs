@@ -161,6 +161,7 @@ fn atomics(scene: &Scene, device: &Device) -> Option<Check> {
         host: &scene.host,
         recipes: &scene.recipes,
         kernel: Kernel::of(scene.host.kernel_release.as_deref()),
+        // The version counts only for a guest, and none is judged here.
         qemu: Versions::NEWEST_TESTED.qemu,
     };
     let report = atomics::report(&question, device, None, None);

@@ -44,6 +44,7 @@ fn offered(scene: &Scene, device: &Device, name: &str, module: Option<&Module>) 
         return Check::unavailable(Code::ModuleMissing, fine, &why);
     }
     let release = scene.host.kernel_release.as_deref().unwrap_or("unknown");
+    // Only a warning: with a driver_override the kernel binds a driver also to an id that it does not list (pci_match_device).
     if own.next().is_some() {
         return Check::warn(
             Code::ModuleMissing,
@@ -139,6 +140,7 @@ fn state(device: &Device, name: &str) -> Check {
         .map_or("no driver", DriverName::as_str);
     match (&device.driver, &device.driver_override) {
         (Some(_), _) => Check::pass(Code::OverrideStray, fine).with(format!("on {on}")),
+        // An administrator writes 'none' to keep the device without a driver (Linux, Documentation/ABI/testing/sysfs-bus-pci).
         (None, Some(text)) if !own(text) && text != "none" => Check::warn(
             Code::OverrideStray,
             format!("it has no driver, and its driver_override '{text}' excludes all others"),
@@ -157,6 +159,7 @@ fn state(device: &Device, name: &str) -> Check {
 /// A variant driver's ids are only for devices whose override names it, so a binding without that comes from `new_id`.
 fn dynamic_id(device: &Device, name: &str) -> Option<Check> {
     let driver = device.driver.as_ref()?;
+    // The plain vfio-pci has no ids of its own; 'vfio-pci.ids=' is the usual way to bind it.
     let is_own = module_name(driver) == name && name != "vfio_pci";
     if !is_own || device.driver_override.is_some() {
         return None;

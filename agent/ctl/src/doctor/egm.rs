@@ -69,6 +69,7 @@ fn demand(scene: &Scene) -> Demand<'_> {
         _ => &[],
     };
     for guest in domains.iter().filter(|guest| asks(guest)) {
+        // libvirt limits no name, and the message is one line.
         let name: String = guest.name.chars().take(NAME).collect();
         let covered = scene.covered().map(|(device, _)| device);
         let own = covered.filter(|device| has(guest, device));
@@ -123,6 +124,7 @@ fn absent(scene: &Scene, demand: &Demand<'_>) -> Result<(String, Hint), Unavaila
     }
     let module = scene.modules.get(MODULE);
     let is_loaded = scene.egm_class == Ok(true);
+    // A module that cannot be loaded explains the missing region in any case, so it comes before the question whether a GPU is bound.
     if let Some(module) = module.filter(|_| !is_loaded)
         && let Some(fault) = unloadable(scene, module)
     {

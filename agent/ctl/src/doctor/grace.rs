@@ -108,6 +108,7 @@ fn firmware(scene: &Scene, found: &Seen<Iort>) -> Check {
     let devices = scene.covered().filter(|(_, recipe)| recipe.smmu.is_some());
     let segment = |device: &kernel_glue::device::Device| device.address.domain();
     let mut segments: Vec<u32> = devices.map(|(device, _)| segment(device)).collect();
+    // Devices are in the order of their addresses, so equal segments are neighbours.
     segments.dedup();
     let lacks = |number: &&u32| !iort.segments.get(number).is_some_and(|one| one.canwbs);
     let lacking: Vec<String> = segments
@@ -156,6 +157,7 @@ fn allowed(scene: &Scene, platform: &Platform) -> Check {
     let fine = "QEMU may open /dev/iommu";
     match &platform.devices_allowed {
         Err(why) => Check::unavailable(Code::IommufdDenied, fine, why),
+        // The device does not exist then, and the list cannot be judged.
         Ok(_) if !scene.host.iommufd => {
             let why = Unavailable::because("the kernel has no iommufd");
             Check::unavailable(Code::IommufdDenied, fine, &why)

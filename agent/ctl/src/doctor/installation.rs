@@ -57,6 +57,7 @@ fn hook(scene: &Scene) -> Vec<Check> {
             )];
         }
     };
+    // The two other checks are about a hook that can be run.
     if let Some(fault) = installed(scene, hook) {
         return vec![fault];
     }
@@ -156,6 +157,7 @@ fn confined(scene: &Scene, hook: &Hook) -> Check {
         .ok()
         .and_then(Option::as_ref)
         .and_then(label);
+    // The profile of a daemon in complain mode, or without a profile, prevents nothing.
     let enforced = label
         .as_ref()
         .is_some_and(|label| label.ends_with("(enforce)"));
@@ -244,6 +246,7 @@ fn units(scene: &Scene) -> Vec<Check> {
         Ok(enabled) => enabled,
         Err(why) => return vec![Check::unavailable(Code::UnitDisabled, fine, why)],
     };
+    // The unit of reservations has no work without one.
     let reserved = scene.reservations.as_ref().is_ok_and(|all| !all.is_empty());
     let wanted = [("variantd", true), ("variantd-reserve", reserved)];
     let off = wanted

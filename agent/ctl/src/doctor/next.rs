@@ -15,7 +15,7 @@ pub(crate) fn next(scene: &Scene, checks: &[Check]) -> String {
     };
     let failures = checks.iter().filter(is(Verdict::Fail));
     if let Some(first) = failures.min_by_key(rank) {
-        return mending(first);
+        return fix(first);
     }
     // Root cannot add facts to a recorded host.
     if scene.recorded.is_none() && checks.iter().any(|check| check.needs_root) {
@@ -28,7 +28,7 @@ pub(crate) fn next(scene: &Scene, checks: &[Check]) -> String {
     ready(scene)
 }
 
-fn mending(check: &Check) -> String {
+fn fix(check: &Check) -> String {
     match check.command() {
         Some(command) => command.to_owned(),
         None => format!("variantctl explain {}", check.code),

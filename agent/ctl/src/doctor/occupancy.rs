@@ -49,6 +49,7 @@ fn enabled(scene: &Scene, device: &Device) -> Option<Check> {
 /// A guest that has the device is its intended user.
 fn holders(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Check {
     let holders = &occupancy.holders;
+    // By the systemd scope of its QEMU first, which is known without libvirt.
     let scope = holders.found.iter().find_map(check::guest_of);
     let running = || Some(scene.guest_with(device)?.to_owned());
     if let Some(guest) = scope.or_else(running) {
@@ -75,6 +76,7 @@ fn group(scene: &Scene, device: &Device) -> Check {
         Some(number) if scene.allow_group => {
             Check::pass(Code::BindGroup, fine).with(format!("group {number}, by allow_group"))
         }
+        // Other devices have groups, so SMMUs are in use: only the firmware can have left out the one of this device.
         None if grace::is_grace(scene) && has_groups(scene) => Check::fail(
             Code::IommuOff,
             "it has no IOMMU group and other devices have, so the firmware has its SMMU off",

@@ -91,6 +91,7 @@ fn held(record: &DeviceRecord, works: bool) -> Option<Check> {
     let of = record.domain.as_ref()?;
     let is_left = match of.record.phase {
         Phase::Degraded => true,
+        // An agent that answers may still be working on it.
         Phase::Binding | Phase::Releasing => !works,
         Phase::Bound => false,
     };

@@ -319,7 +319,7 @@ pub(crate) enum Trouble {
     None,
     /// There is no such file.
     Missing,
-    /// It is a link that leads nowhere.
+    /// It is a link to a file that does not exist.
     Dangling(String),
     /// It cannot be executed.
     NotExecutable(String),

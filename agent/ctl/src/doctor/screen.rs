@@ -100,6 +100,7 @@ fn sources(same: &[&Check]) -> Option<String> {
 
 fn line(check: &Check, same: &[&Check]) -> String {
     let details: Vec<&Option<String>> = same.iter().map(|one| &one.detail).collect();
+    // Several devices share a line, and a detail that differs would be wrong for some of them.
     let equal = details.windows(2).all(|pair| pair[0] == pair[1]);
     let detail = match (&check.detail, equal) {
         (Some(detail), true) => format!(" ({detail})"),

@@ -24,6 +24,7 @@ pub(super) fn of(scene: &Scene) -> Option<Stack> {
     let Ok(Libvirt::Answers { versions, .. }) = &scene.libvirt else {
         return scene.stack;
     };
+    // Answers for other versions are from before an upgrade.
     let asked = scene.stack.filter(|stack| stack.versions() == *versions);
     Some(asked.unwrap_or_else(|| Stack::assumed(*versions)))
 }
@@ -45,6 +46,7 @@ pub(super) fn checks(scene: &Scene, stack: &Stack) -> Vec<Check> {
         )
     });
     let own = expressible(stack, &used, is_arm);
+    // The pairs are attributes of an SMMUv3, which only guests for Arm have.
     match is_arm {
         true => [own].into_iter().chain(misfits).collect(),
         false => vec![own],
@@ -104,8 +106,8 @@ fn of_halves(stack: &Stack, lacking: &[&Use]) -> String {
     texts.collect::<Vec<_>>().join("; ")
 }
 
-/// The features that a recipe's pieces use. Without `<acpi nodeset>`, cells without memory and `<pcihole64>` the same is passed as
-/// QEMU arguments, so these are none.
+/// The features that a recipe's pieces use. `<acpi nodeset>`, cells without memory and `<pcihole64>` are not among them: for a
+/// libvirt without these the same is passed as QEMU arguments.
 fn uses(recipe: &Recipe, is_arm: bool) -> Vec<Use> {
     let mut uses = Vec::new();
     let mut add = |feature, name, required| {

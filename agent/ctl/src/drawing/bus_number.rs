@@ -61,6 +61,7 @@ impl Numbers {
             .predicted
             .iter()
             .filter_map(|index| self.numbers.get(index));
+        // Numbers below that of the first predicted port do not depend on it.
         number.is_some_and(|number| first.min().is_some_and(|first| number >= first))
     }
 }
@@ -130,7 +131,7 @@ fn ports(domain: &Domain) -> Vec<Bridge> {
         .collect()
 }
 
-/// What is taken on the root bus: by slot, its functions, or all of them where a device is there that is no root port.
+/// What is taken on the root bus: by slot, its functions, or all of them if a device that is not a root port is in it.
 struct Slots(BTreeMap<u8, u8>);
 
 impl Slots {
@@ -170,6 +171,7 @@ impl Slots {
 fn number(bridges: &[Bridge], bus: u32, next: &mut u32, numbers: &mut BTreeMap<u32, u32>) {
     let here = bridges.iter().filter(|one| u32::from(one.at.bus()) == bus);
     for one in here {
+        // Ends the recursion for a definition in which a bridge is on its own bus.
         if numbers.contains_key(&one.index) {
             continue;
         }

@@ -51,6 +51,7 @@ fn pairs(nodes: &[Named]) -> String {
         let same = |(_, other): &&Named| device.is_some() && other == device;
         if let Some((to, _)) = nodes[index + 1..].iter().find(same) {
             out.push_str(&format!(
+                // Graphviz must not rank the guest by the place of its devices in the host.
                 "  n{from} -> n{to} [style=dashed, constraint=false];\n"
             ));
         }

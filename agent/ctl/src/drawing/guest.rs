@@ -60,6 +60,7 @@ fn filled(domain: &Domain, index: u32, mut part: Part) -> Part {
     part.below = ports.map(|one| port(domain, one)).collect();
     let added = domain
         .added_buses()
+        // libvirt puts the ports that it adds on the root bus.
         .filter(|added| index == 0 && domain.bus_model(*added).is_some());
     let added = added.map(|index| added_port(domain, index));
     part.below
@@ -124,7 +125,7 @@ fn device(domain: &Domain, one: &Hostdev) -> Part {
     }
 }
 
-/// The cells of its nodeset, or those that the mark says where they go through QEMU's arguments.
+/// The cells of its nodeset, or those of the mark if they are passed as QEMU arguments.
 fn initiators(domain: &Domain, one: &Hostdev) -> Option<RangeList> {
     let marked = domain.mark.iter().flat_map(|mark| &mark.devices);
     let mut marked = marked.filter(|marked| marked.address == one.source);

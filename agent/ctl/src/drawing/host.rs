@@ -42,7 +42,7 @@ fn socket(node: &Node) -> Part {
         .fact(super::memory(node.memory_kib))
 }
 
-/// Each root bus with the node that its first device with one has.
+/// Each root bus with the node of the first of its devices that has one.
 fn buses(host: &Host, recipes: &Recipes, children: &Children<'_>) -> Vec<(Option<NumaNode>, Part)> {
     let mut roots: BTreeMap<(u32, u8), Vec<&Device>> = BTreeMap::new();
     for device in children.get(&None).into_iter().flatten() {
@@ -108,6 +108,7 @@ fn kind(device: &Device) -> Kind {
     match device.config.express().map(|express| express.port) {
         Some(Port::RootPort) => Kind::RootPort,
         Some(Port::UpstreamPort | Port::DownstreamPort) => Kind::Switch,
+        // Users other than root read only the first 64 bytes of config space, without the PCI Express capability.
         _ if device.is_bridge() => match device.ancestors.is_empty() {
             true => Kind::RootPort,
             false => Kind::Switch,
@@ -124,7 +125,7 @@ fn port(device: &Device) -> &'static str {
     }
 }
 
-/// `link 32 GT/s x16`: what the function can do at most; nothing where it has no link, or hides it.
+/// `link 32 GT/s x16`: the maximum of the function; empty if it has no link, or if the link is not visible.
 fn link(device: &Device) -> String {
     let express = device.config.express();
     let text = express.and_then(|express| Some((speed(express)?, express.link_width())));

@@ -95,7 +95,7 @@ fn is_near(host: &Host, one: &Device, other: &Device) -> bool {
     is_same || host.numa.sockets().count() == 1
 }
 
-/// The mark, with the distance where the nodes are two.
+/// The mark, with the distance if the devices are on different nodes.
 fn cell(host: &Host, one: &Device, other: &Device) -> String {
     let shared = shared(host, one, other);
     let mark = LEGEND[shared as usize].0;

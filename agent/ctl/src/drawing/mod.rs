@@ -1,7 +1,7 @@
-//! Topology for people who look: one tree of parts for host and guest, and what is drawn from it. Pure.
+//! Topology drawings: one tree of parts for host and guest, and the forms that are made from it. Pure.
 //!
 //! ```text
-//! host.rs, guest.rs -> Part -> tree.rs (text), svg.rs (picture), dot.rs (Graphviz)
+//! host.rs, guest.rs -> Part -> tree.rs (text), svg.rs (drawing), dot.rs (Graphviz)
 //! host              -> matrix.rs (device by device), nccl.rs (the file that NCCL reads)
 //! ```
 
@@ -20,7 +20,7 @@ pub(crate) mod tree;
 
 pub(crate) use part::{Kind, Part};
 
-/// Memory in the largest unit that it is whole in, or nearly.
+/// Memory in GiB, and in MiB below 10 GiB.
 fn memory(kib: u64) -> String {
     match kib >> 20 {
         0..10 => format!("{} MiB", kib >> 10),

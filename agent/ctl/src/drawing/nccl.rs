@@ -2,12 +2,12 @@
 //!
 //! Follows NCCL's reader (src/graph/xml.cc, topo.cc): version 1; elements `system`, `cpu` and `pci`; no XML
 //! declaration, one blank between attributes, at most 16 of them; `busid` in lower case with four digits of domain.
-//! Root and downstream switch ports are left out, as NCCL itself does. What NCCL reads in the guest where the file
-//! has it not, is not in the file: a GPU's rank and architecture, and the processor's model on x86.
+//! Root and downstream switch ports are left out, as NCCL itself does. Values that NCCL reads in the guest when the file does
+//! not have them are left out as well: a GPU's rank and architecture, and the processor's model on x86.
 //!
-//! NCCL looks a `busid` up in the guest's sysfs and in the file, and takes two of one value for one device. So a guest's
-//! file has each once, and the host's switches, which the guest has not, get ids in PCI domain ffff: QEMU's machines have
-//! domain 0 alone.
+//! NCCL looks a `busid` up in the guest's sysfs and in the file, and takes two elements with one value for one device. So a
+//! guest's file has each value once. The host's switches do not exist in the guest; they get ids in PCI domain ffff, because
+//! QEMU's machines have only domain 0.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,12 +47,12 @@ struct Found<'a> {
     device: &'a Device,
 }
 
-/// The file, and what it does not have or has by guess.
+/// The file, with warnings about devices that it leaves out or whose place is predicted.
 #[derive(Clone, Debug)]
 pub(crate) struct File {
     /// For `NCCL_TOPO_FILE`.
     pub text: String,
-    /// A device that is not in it NCCL places by the guest's sysfs.
+    /// NCCL places a device that the file does not have by the guest's sysfs.
     pub warnings: Vec<Note>,
 }
 
@@ -67,6 +67,7 @@ pub(crate) fn host(host: &Host, recipes: &Recipes) -> File {
     });
     let nodes = host.numa.sockets();
     let nodes = nodes.map(|node| (node.id.into(), node.cpus.clone()));
+    // Only x86 kernels print the address sizes in /proc/cpuinfo.
     let arch = host.address_bits.map_or("arm64", |_| "x86_64");
     file(
         host,
@@ -78,7 +79,7 @@ pub(crate) fn host(host: &Host, recipes: &Recipes) -> File {
     )
 }
 
-/// The NUMA node of a device: its own, or that of the first bridge above it that has one.
+/// The NUMA node of a device: its own, or that of the first bridge of its path.
 fn node(host: &Host, device: &Device) -> u32 {
     let first = device.ancestors.first().and_then(|at| host.devices.get(at));
     // A switch is in one place only, so what is below it goes by the top of the path.
@@ -131,6 +132,7 @@ pub(crate) fn guest(host: &Host, domain: &Domain) -> File {
     let cells = domain.cells.iter().filter(|cell| !cell.cpus.is_empty());
     let mut nodes: BTreeMap<u32, RangeList> =
         cells.map(|cell| (cell.id, cell.cpus.clone())).collect();
+    // A guest without cells has all its CPUs on node 0.
     nodes
         .entry(0)
         .or_insert_with(|| RangeList::from(0..domain.vcpus));
@@ -146,12 +148,12 @@ fn is_wanted(device: &Device) -> bool {
     matches!(device.class >> 16, 0x02 | 0x03) || matches!(device.class >> 8, 0x0680 | 0x1200)
 }
 
-/// What the host's switches are called in the file.
+/// The ids of the host's switches in the file.
 #[derive(Clone, Copy, Debug)]
 enum Ids {
-    /// By their own addresses.
+    /// Their own addresses.
     Own,
-    /// By addresses that no guest has; how many were given.
+    /// Addresses that no guest has; the number of those in use.
     Foreign(u16),
 }
 
@@ -339,6 +341,7 @@ fn link(host: &Host, device: &Device) -> String {
     let speed = slowest.and_then(|express| speed(express));
     match speed.zip(width) {
         Some((speed, width)) => {
+            // NCCL compares with the kernel's text, such as `32.0 GT/s PCIe` (kvDictPciGen in src/graph/topo.cc).
             let dot = if speed.contains('.') { "" } else { ".0" };
             format!(" link_speed=\"{speed}{dot} GT/s PCIe\" link_width=\"{width}\"")
         }
@@ -363,6 +366,7 @@ fn mask(cpus: &RangeList) -> String {
 /// The cell of the expander that a bus hangs from; `None` below the root bus.
 fn cell(domain: &Domain, bus: u32) -> Option<u32> {
     let mut bus = bus;
+    // Bounded, because the buses of a definition can be a loop.
     for _ in 0..=domain.controllers.len() + 1 {
         match domain.controller(bus) {
             Some(expander) if expander.model == "pcie-expander-bus" => return expander.cell,

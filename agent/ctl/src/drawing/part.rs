@@ -28,9 +28,9 @@ pub(crate) struct Part {
     pub kind: Kind,
     /// Its name: an address, or `socket 0`.
     pub name: String,
-    /// What it is called, in a few words.
+    /// A short description.
     pub label: String,
-    /// What is known of it.
+    /// Facts about it.
     pub facts: Vec<String>,
     /// The host device, of which a guest's part is the same one.
     pub device: Option<PciAddress>,
@@ -52,7 +52,7 @@ impl Part {
         }
     }
 
-    /// The same with a fact; an empty one is none.
+    /// The same with a fact; an empty text adds nothing.
     #[must_use]
     pub(crate) fn fact(mut self, fact: impl Into<String>) -> Self {
         let fact = fact.into();
@@ -60,7 +60,7 @@ impl Part {
         self
     }
 
-    /// The same with sockets below it, and each bus below the socket of its node or cell; a bus of none is below the machine.
+    /// The same with sockets below it, and each bus below the socket of its node or cell; a bus without one is below the machine.
     #[must_use]
     pub(crate) fn with_sockets<N: PartialEq>(
         mut self,

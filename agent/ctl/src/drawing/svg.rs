@@ -1,4 +1,4 @@
-//! Parts as a picture: the host from the left, the guest from the right, and lines between where they meet.
+//! Parts as an SVG drawing: the host from the left, the guest from the right, and a line between the two places of a device.
 //!
 //! A part is a box in the column of its depth, as high as its lines; the devices below it are stacked, so that no two
 //! boxes overlap. Boxes are light with dark text and lines are grey, which reads on light and dark pages.
@@ -43,7 +43,7 @@ struct Layout {
     placed: Vec<Placed>,
 }
 
-/// The picture of a host, and of the guest beside it.
+/// The drawing of a host, and of the guest beside it.
 #[must_use]
 pub(crate) fn drawing(host: &Part, guest: Option<&Part>) -> String {
     let left = Layout::of(host, MARGIN, false);
@@ -60,6 +60,7 @@ pub(crate) fn drawing(host: &Part, guest: Option<&Part>) -> String {
         let title = format!("guest {}", guest.name);
         out.push_str(&text(start, MARGIN + 4, "title", &title));
     }
+    // SVG paints in the order of the elements: the boxes cover the ends of these lines.
     out.push_str(
         &right
             .as_ref()
@@ -262,7 +263,7 @@ fn columns(widths: &[usize], start: usize, mirrored: bool) -> Vec<(usize, usize)
     columns
 }
 
-/// What stands in a box: its name and label, then two facts a line.
+/// The lines in a box: name, label, then two facts a line.
 fn lines(part: &Part) -> Vec<String> {
     let mut lines = vec![part.name.clone()];
     lines.extend(Some(part.label.clone()).filter(|label| !label.is_empty()));

@@ -1,4 +1,4 @@
-//! XML for a picture: rectangles, lines and text, escaped.
+//! XML for a drawing: rectangles, lines and text, escaped.
 
 /// Width of a character of the monospaced font at 12 pixels, rounded up (DejaVu Sans Mono has 7.23).
 pub(super) const CHARACTER: usize = 8;
@@ -7,6 +7,7 @@ pub(super) const LINE: usize = 16;
 
 /// Text without what XML would read as markup.
 pub(super) fn escaped(text: &str) -> String {
+    // '&' comes first, because the other replacements contain it.
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     text.replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -41,6 +41,7 @@ pub(crate) fn ask(
         let mut answers = Vec::new();
         while let Some((index, host)) = taken(hosts, &next) {
             answers.push((index, kept(question_of(question, host), &shapes)));
+            // Otherwise the caller would sleep until its next update.
             if done.fetch_add(1, Ordering::Relaxed) + 1 == hosts.len() {
                 caller.unpark();
             }
@@ -58,6 +59,7 @@ pub(crate) fn ask(
         }
         let joined = started.into_iter().map(thread::ScopedJoinHandle::join);
         joined
+            // A panic must not become a host without an answer.
             .flat_map(|answers| answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect::<Vec<_>>()
     });
@@ -102,6 +104,7 @@ fn read(path: &Path) -> Result<(Host, Runs), Refusal> {
 fn kept(answer: Answer, shapes: &Mutex<BTreeSet<Arc<Shape>>>) -> Asked {
     let Answer { shape, findings } = answer;
     let shape = shape.map(|shape| {
+        // Insertion is the only change, so the set is whole also after a panic of another worker.
         let mut shapes = shapes.lock().unwrap_or_else(PoisonError::into_inner);
         match shapes.get(&shape) {
             Some(known) => known.clone(),

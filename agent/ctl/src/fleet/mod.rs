@@ -1,4 +1,4 @@
-//! Plans for many hosts: the hosts on which a guest fits, and the differences between them. Pure but for `ask`.
+//! Plans for many hosts: the hosts on which a guest fits, and the differences between them. Pure except for `ask`.
 //!
 //! Each plan starts from the definition without added elements, so that plans can be compared.
 
@@ -200,12 +200,14 @@ fn drivers(host: &Host, plan: &Plan) -> Result<Vec<Finding>, Refusal> {
     let mut unknown = Vec::new();
     for planned in &plan.devices {
         let wanted = alike(&planned.driver);
+        // A driver that some device uses exists, also one that is built in or that modules.alias does not list.
         let mut drivers = host.devices.values().filter_map(|one| one.driver.as_ref());
         if drivers.any(|driver| alike(driver) == wanted)
             || host.variants.iter().any(|one| one.module == wanted)
         {
             continue;
         }
+        // Without modules.alias it is not known which other drivers the kernel has.
         if !host.variants.is_empty() {
             let reason = format!("its kernel has no driver '{}'", planned.driver);
             let hint = "install a kernel that has it";

@@ -9,7 +9,7 @@ use domain::code::Code;
 use planner::plan::{Change, Plan};
 use planner::target::{Version, Versions};
 
-/// Letters of a piece that a sentence shows.
+/// Maximum number of characters of a piece in a message.
 const SHOWN: usize = 80;
 
 /// The purpose of a piece.

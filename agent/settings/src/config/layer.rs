@@ -67,6 +67,7 @@ impl Files {
     /// The files that belong to `admin`; the vendor's files too if `admin` is the default path.
     #[must_use]
     pub fn around(admin: &Path) -> Self {
+        // An agent with a file of its own, such as one of a test, does not depend on what the host's package has installed.
         let vendor = (admin == Path::new(PATH)).then(|| PathBuf::from(VENDOR));
         Self {
             vendor,
@@ -104,6 +105,7 @@ impl Layers {
     pub fn read(files: &Files) -> Result<Self, Vec<ConfigError>> {
         let found = files.found().map_err(|error| vec![error])?;
         let (mut merged, mut layers, mut errors) = (Merged::default(), Self::default(), Vec::new());
+        // A file with a mistake does not end the loop: `config check` prints every mistake at once.
         for path in found {
             match read(&path) {
                 Ok(Some(text)) => match merged.add(&path.display().to_string(), &text) {
@@ -126,6 +128,8 @@ impl Layers {
 impl Merged {
     /// Merges the text of `file` into the values.
     fn add(&mut self, file: &str, text: &str) -> Result<(), TomlError> {
+        // As `Config` only for the error with its line. The values are merged as tables, because a `Config` also has the defaults of
+        // absent keys, which would replace an earlier file's values.
         toml_text::read::<Config>(file, text)?;
         let (table, lines): (Table, _) = (toml_text::read(file, text)?, DeTable::parse(text));
         // The text was parsed before, so it is TOML.
@@ -173,6 +177,7 @@ impl Merged {
     }
 
     fn config(&self) -> Result<Config, TomlError> {
+        // Each file alone was a valid `Config`, and merged values have no line, so line 1 stands for all files.
         let config = Config::deserialize(Value::Table(self.table.clone()));
         config.map_err(|error| TomlError {
             file: PATH.to_owned(),
@@ -214,6 +219,7 @@ fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let paths: io::Result<Vec<PathBuf>> = paths.collect();
     let mut paths = paths.map_err(|why| failed(Path::new(&directory), why))?;
     paths.retain(|path| path.extension().is_some_and(|end| end == "conf"));
+    // The last file wins, and `read_dir` has no order.
     paths.sort();
     Ok(paths)
 }

@@ -39,6 +39,7 @@ impl TryFrom<String> for Mode {
             "0644" => Ok(Self(0o644)),
             "0640" => Ok(Self(0o640)),
             "0600" => Ok(Self(0o600)),
+            // The text may have any length, and the message is one line.
             _ => Err(ModeError(text.chars().take(16).collect())),
         }
     }

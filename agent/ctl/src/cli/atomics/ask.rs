@@ -23,6 +23,7 @@ pub(super) fn vfio(host_view: &HostView, request: &Request) -> Result<Option<Wid
     let answer = probe::ask_atomics(&program, &host_view.root, device);
     answer.map(Some).map_err(|error| {
         let refusal = refusal(device, &error);
+        // The helper's refusals are shared with `--regions`, whose code explains BARs.
         let code = match refusal.code {
             Code::RegionsUnknown => Code::AtomicsVfio,
             other => other,

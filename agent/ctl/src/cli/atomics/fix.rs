@@ -48,6 +48,7 @@ pub(super) fn of(
     explain(host_view, &switched);
     let helped: Vec<PciAddress> = helped.iter().map(|report| report.address).collect();
     let wrong = with_functions(definition.definition.domain(), &helped);
+    // The fix must be right for the QEMU that the reports are about, which '--qemu' can name.
     let versions = Versions {
         qemu: question.qemu,
         ..definition.versions.unwrap_or(Versions::NEWEST_TESTED)
@@ -66,6 +67,7 @@ pub(super) fn of(
         libvirt: &definition.libvirt,
     };
     let changes = plan::placed(&input, definition.definition.domain(), &wrong);
+    // The report is complete without a fix, so a refusal is only a note.
     let changes = changes
         .inspect_err(|refusal| {
             output::say(&format!(

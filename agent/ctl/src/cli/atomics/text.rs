@@ -34,6 +34,7 @@ pub(super) fn concerned(gaps: &[Gap], reports: &[Report]) -> Vec<Gap> {
         let own = [report.address, report.judged];
         let path = report.path.iter().map(|element| element.address);
         let mut all = own.into_iter().chain(path);
+        // AtomicOps are decided by config space; the other files of these functions do not matter.
         all.any(|address| gap.path.ends_with(&format!("{address}/config")))
     };
     let ours = |gap: &&Gap| reports.iter().any(|report| on_the_way(gap, report));
@@ -129,6 +130,7 @@ fn tree(report: &Report) -> String {
         let what = what(element);
         let failing = failing(report, element.address);
         out.push_str(&format!("{indent}{} {what}{failing}\n", element.address));
+        // The path has no branches, so each further element only moves the mark to the right.
         match indent.trim().is_empty() && indent.len() == 2 {
             true => indent.push_str("`- "),
             false => indent.insert_str(2, "   "),

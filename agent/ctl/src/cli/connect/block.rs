@@ -67,6 +67,7 @@ pub(super) fn added(text: Option<&str>, path: &Path) -> Result<Edit, Refusal> {
             Err(refusal(reason, hint))
         }
         None => {
+            // libvirt uses the first of two settings, so a second list of aliases would hide the administrator's.
             let with_alias = find(&settings, ALIASES).is_none();
             let block = block(with_alias, text.is_none());
             Ok(Edit::Text(block + text.unwrap_or_default()))
@@ -93,6 +94,7 @@ pub(super) fn removed(text: Option<&str>, path: &Path) -> Result<Edit, Refusal> 
             });
         }
     }
+    // The lines were edited, so the block may contain lines of the administrator.
     let settings = read(text, path)?;
     let own = find(&settings, DEFAULT).filter(|setting| is_ours(setting));
     let edited = [FIRST, FIRST_OF_NEW, LAST]

@@ -140,6 +140,7 @@ impl fmt::Display for Event {
         let printed = |value: &Value| !matches!(value, Value::String(text) if text.is_empty());
         for (key, value) in self.now.iter().filter(|(_, value)| printed(value)) {
             match value {
+                // Quoted as JSON if it has a blank, so that blanks separate the fields.
                 Value::String(text) if !text.contains(' ') => write!(f, " {key}={text}")?,
                 value => write!(f, " {key}={value}")?,
             }

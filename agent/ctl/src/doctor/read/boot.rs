@@ -65,6 +65,7 @@ fn vendor(look: &Look) -> Vendor {
 fn switch(look: &Look, parameter: (&str, &str)) -> Seen<bool> {
     let path = parameter_path(parameter);
     let text = look.text(&path, "sys/module")?;
+    // The kernel prints bool parameters as Y and N (param_get_bool).
     Ok(text.is_some_and(|text| text.trim() == "Y"))
 }
 

@@ -1,6 +1,6 @@
 //! What `record-host` stores for the checks, besides what planning reads: each file reduced to what the checks use of it.
 //!
-//! Nothing about processes, guests and the agent is stored: that changes with each moment, and names other things than the host.
+//! Nothing about processes, guests and the agent is stored: it changes all the time, and names more than the host.
 
 use std::path::Path;
 
@@ -88,7 +88,7 @@ impl Facts<'_> {
         }
     }
 
-    /// A path that does not exist. Of one that a recording does not have it is not known whether it existed.
+    /// A path that does not exist. For a path that a recording does not have, it is not known whether it existed.
     pub(super) fn missing(&mut self, path: &str, sign: &str) {
         let reason = match self.look.missing(path, sign) {
             Ok(()) => absence(),

@@ -176,6 +176,7 @@ fn emulator(look: &Look) -> Seen<Option<Emulator>> {
         let read = rustix::fs::getxattr(&path, CAPABILITIES, &mut [0_u8; 64]);
         let has_capabilities = match read {
             Ok(length) => length > 0,
+            // The attribute is longer than the buffer, so it exists.
             Err(rustix::io::Errno::RANGE) => true,
             Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => false,
             Err(why) => return Err(Unavailable::because(format!("'{path}': {why}"))),

@@ -21,6 +21,7 @@ pub(super) fn read(look: &Look) -> Seen<Hook> {
     let own = all.iter().find(|(path, _)| is_ours(look, path));
     let own = own.map_or(OWN, |(path, _)| path.as_str());
     let (state, program) = state(look, own);
+    // libvirt decides once for all qemu hooks, so an older one makes it call this one as well (virHookInitialize, virHookCall).
     let runnable = all.iter().filter_map(|(_, since)| *since);
     Ok(Hook {
         path: format!("/{own}"),
@@ -54,6 +55,7 @@ fn installed(look: &Look) -> Vec<(String, Option<SystemTime>)> {
 
 fn runnable(look: &Look, path: &str) -> Option<SystemTime> {
     let target = fs::metadata(place(look, &target(look, path)?)).ok()?;
+    // The time of the link: the program of the package can be older than the link that makes it a hook.
     let entry = fs::symlink_metadata(place(look, path)).ok()?;
     let executable = target.is_file() && target.permissions().mode() & 0o111 != 0;
     executable.then(|| born(&entry))
@@ -81,6 +83,7 @@ fn state(look: &Look, path: &str) -> (Trouble, Option<String>) {
     let Ok(program) = fs::metadata(&file) else {
         return (Trouble::Dangling(shown), None);
     };
+    // A file instead of a link can be a copy of the program; other hooks are mostly scripts.
     let ours = is_ours(look, path) || (!entry.is_symlink() && is_binary(&file));
     let state = match () {
         () if !ours => Trouble::Other(shown.clone()),

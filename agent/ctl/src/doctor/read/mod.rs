@@ -92,6 +92,7 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
     let modules = module::read(&look, &host, &boot, module::names(&host, &recipes));
     let daemon = look.if_live(|| Ok(process::daemon(&look.root)));
     let mut libvirt = look.if_live(|| libvirt(&host, &recipes, &look));
+    // After libvirt, because the agent is asked for its plan of each domain.
     let agent = look.if_live(|| bus::agent(&look, domains(&mut libvirt)));
     let mut scene = Scene {
         egm_class: look.exists("sys/class/egm"),
@@ -177,6 +178,7 @@ fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
             versions: found.versions,
             domains: definitions(found.domains, found.networks),
         }),
+        // Neither says that libvirt is broken: another user may be allowed, and a start in progress delays the list.
         Err(why @ (LookError::Denied(_) | LookError::Late(_))) => {
             Err(Unavailable::because(why.to_string()))
         }
@@ -256,6 +258,7 @@ fn reservations(
 
 impl Look {
     fn new(root: Root, live: bool) -> Self {
+        // A live host has all its files; such a list would be a foreign file.
         let list = root
             .bytes(record::UNREAD, MAX_UNREAD)
             .ok()

@@ -98,6 +98,7 @@ pub(super) fn record(facts: &mut Facts<'_>, host: &Host, names: BTreeSet<String>
     for path in configurations(look) {
         let text = look.root.text(&path).unwrap_or_default();
         let kept = text.lines().map(|line| {
+            // The other lines stay as empty ones, so that the line numbers in messages are those of the host.
             let is_read = names.iter().any(|name| blocks(line.trim(), name));
             format!("{}\n", if is_read { line } else { "" })
         });

@@ -26,6 +26,7 @@ pub(super) fn daemon(root: &Root) -> Option<Daemon> {
         DAEMONS.contains(&unit.as_str()).then_some(())?;
         Some((ticks(root, process)?, process, unit))
     });
+    // A child that the daemon forks has its name until it executes another program, and is younger.
     let (ticks, process, unit) = found.min()?;
     Some(Daemon {
         unit,
