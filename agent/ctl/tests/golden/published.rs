@@ -1,10 +1,12 @@
 //! Guests that other projects publish, planned here: both values of each item, and the reason of each difference.
 //!
 //! The published values are NVIDIA's (its fork of KubeVirt, its kernel tests), OpenNebula's certified setup and Kata's fixtures, as of
-//! autumn 2026. A test fails for a difference without a reason, and for a reason without a difference.
+//! autumn 2026. A test fails for a difference without a reason, and for a reason without a difference. The tables are a page of the
+//! documentation, [`PAGE`].
 
 mod guest;
 mod items;
+mod source;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,12 +17,37 @@ use planner::recipe::Recipes;
 use planner::rewrite::rewrite;
 
 use crate::case;
-use crate::stack::compared;
+use crate::stack;
 use guest::Guest;
+
+/// The page, from `tests/data`.
+const PAGE: &str = "../../packaging/doc/published-guests.md";
+/// The stack of the published guests.
+const STACK: &str = "nvidia-10.1";
+
+/// The page's text before the tables.
+const HEAD: &str = "\
+# Published Grace guests, compared with variantd
+
+Other projects publish guests with Grace GPUs. For each of them this page has the values of the published guest, and those that
+`variantctl rewrite --target nvidia-10.1` writes for the same GPUs, cells and options on a modelled host. Every difference has its reason.
+`cargo xtask regen golden` writes this page, and a test fails when a value changes, and for a difference without a reason. None of these guests was run
+on Grace hardware here.
+
+| source | what it is |
+|---|---|
+| aie | NVIDIA's fork of KubeVirt: libvirt XML of a GB200 |
+| OpenNebula | OpenNebula 7, certified by NVIDIA for GB200: the XML that its driver writes |
+| Kata | fixtures of Kata Containers' Rust runtime: QEMU arguments |
+| NVIDIA's tests | QEMU arguments in changes of NVIDIA's kernel and QEMU |
+
+The values are those of autumn 2026. Cells, memory backing, `managed` and RAS are the user's: variantd keeps them. Controllers that no GPU uses, such as
+OpenNebula's general expanders and ports for hot-plug, are not compared: variantd adds none. An item that a source does not show has no line.
+";
 
 /// A published guest.
 struct Published {
-    /// The committed file's name.
+    /// A short name, for messages.
     name: &'static str,
     title: &'static str,
     guest: Guest,
@@ -30,444 +57,112 @@ struct Published {
     decided: &'static [(&'static str, &'static str)],
 }
 
-/// The GPUs of a GB200.
-const GB200: [&str; 4] = [
-    "0008:01:00.0",
-    "0009:01:00.0",
-    "0018:01:00.0",
-    "0019:01:00.0",
-];
-
-const NO_LINK: &str = "the recipe's placement.link is off: the link has no effect on a GPU that is reached by NVLink-C2C";
-const OWN_NUMBERS: &str = "any free numbers serve; they count down from the top as libvirt's do";
-const HOST_DISTANCE: &str =
-    "the host's distances are the default; cpu_distance of the recipe replaces them";
-const NO_DISTANCES: &str =
-    "without a SLIT the guest's kernel takes 10 and 20; the host's distances are better";
-const NO_HOTPLUG: &str = "vfio-pci-nohotplug is not needed: libvirt, NVIDIA's too, writes vfio-pci";
-const MODEL: &str = "<driver model> names the driver, so that libvirt cannot fall back to vfio-pci";
-const LEAST_WINDOW: &str =
-    "the sum of the BARs, as KubeVirt computes it; a larger value of the user is kept";
-const PER_GPU: &str =
-    "per = \"iommu\": one expander for each SMMU of the host; here each GPU has its own";
-const NO_RECIPE: &str =
-    "a NIC without a recipe keeps libvirt's place; an expander and an SMMUv3 for it are the user's";
-const NO_HMAT: &str =
-    "without latencies the HMAT has no entries; <interconnects> of the user are kept";
-const BACKING: &str = "libvirt makes the backend of such a cell from <memory model='egm'>; <memoryBacking> applies to no other cell";
-
-fn all() -> Vec<Published> {
-    let mut all = vec![aie(), opennebula()];
-    all.extend(kata());
-    all.extend(kernel_tests());
-    all
-}
-
-/// NVIDIA's fork of KubeVirt: a GB200 with EGM and command queues.
-fn aie() -> Published {
-    Published {
-        name: "aie-gb200-4gpu-egm",
-        title: "NVIDIA's fork of KubeVirt: GB200, four GPUs, EGM, SMMUv3 with command queues",
-        guest: Guest {
-            host: "gb200-egm",
-            gpus: &GB200,
-            cells: &[("0-59", 468_713_472), ("60-119", 468_713_472)],
-            options: "egm='on' cmdqv='on'",
-            hugepages: false,
-            managed: false,
-        },
-        items: &[
-            (
-                "cells",
-                "0: cpus 0-59, 468713472 KiB; 1: cpus 60-119, 468713472 KiB",
-            ),
-            ("initiators", "2-9 10-17 18-25 26-33"),
-            (
-                "distances",
-                "self 10, CPU to CPU 40, CPU to own 80, CPU to other 120, within 11, between 40",
-            ),
-            ("window", "4294967296 KiB"),
-            ("expanders", "node 0, node 0, node 1, node 1"),
-            ("bus numbers", "33 35 65 67"),
-            (
-                "ports",
-                "each alone at slot 0 function 0 of its own root port",
-            ),
-            (
-                "SMMUv3",
-                "4 x accel on, ats on, cmdqv on, oas 48, pasid on, ril off",
-            ),
-            ("iommufd", "each hostdev"),
-            ("hostdev", "managed no, no model"),
-            (
-                "EGM",
-                "/dev/egm4 228864 MiB node 0; /dev/egm4 228864 MiB node 0; /dev/egm5 228864 MiB node 1; /dev/egm5 228864 MiB node 1",
-            ),
-            ("memory backing", "file, shared, immediate"),
-            ("link", "x-speed 16, x-width 1"),
-        ],
-        decided: &[
-            ("bus numbers", OWN_NUMBERS),
-            ("hostdev", MODEL),
-            ("memory backing", BACKING),
-            ("link", NO_LINK),
-        ],
-    }
-}
-
-/// OpenNebula's certified guest.
-fn opennebula() -> Published {
-    Published {
-        name: "opennebula-gb200-2gpu",
-        title: "OpenNebula 7, certified: GB200, two GPUs, command queues",
-        guest: Guest {
-            host: "gb200-4gpu",
-            gpus: &["0008:01:00.0", "0018:01:00.0"],
-            cells: &[("0-70", 268_435_456), ("71-141", 268_435_456)],
-            options: "cmdqv='on'",
-            hugepages: true,
-            managed: true,
-        },
-        items: &[
-            (
-                "cells",
-                "0: cpus 0-70, 268435456 KiB; 1: cpus 71-141, 268435456 KiB",
-            ),
-            ("initiators", "2-9 10-17"),
-            (
-                "distances",
-                "self 10, CPU to CPU 20, CPU to own 254, CPU to other 254, within 20, between 20",
-            ),
-            ("window", "4294967296 KiB"),
-            ("expanders", "node 0, node 1"),
-            ("bus numbers", "160 168"),
-            (
-                "ports",
-                "each alone at slot 0 function 0 of its own root port",
-            ),
-            (
-                "SMMUv3",
-                "2 x accel on, ats on, cmdqv on, oas 48, pasid on, ril off",
-            ),
-            ("iommufd", "each hostdev"),
-            ("hostdev", "managed yes, no model"),
-            ("EGM", "none"),
-            ("memory backing", "hugepages"),
-        ],
-        decided: &[
-            ("distances", HOST_DISTANCE),
-            ("window", LEAST_WINDOW),
-            ("bus numbers", OWN_NUMBERS),
-            ("hostdev", MODEL),
-        ],
-    }
-}
-
-/// Kata's fixtures.
-fn kata() -> Vec<Published> {
-    const SMMU_1: &str = "1 x accel on, ats on, oas 48, pasid on, ril off";
-    const ONE: Guest = Guest {
-        host: "gb300-4gpu",
-        gpus: &["0008:06:00.0"],
-        cells: &[("0-3", 16 << 20)],
-        options: "",
-        hugepages: false,
-        managed: false,
-    };
-    const GPU: &[(&str, &str)] = &[
-        ("cells", "0: cpus 0-3, 16777216 KiB"),
-        ("initiators", "1-8"),
-        ("distances", "none"),
-        ("window", "4294967296 KiB"),
-        ("expanders", "node 0"),
-        ("bus numbers", "1"),
-        (
-            "ports",
-            "each alone at slot 0 function 0 of its own root port",
-        ),
-        ("SMMUv3", SMMU_1),
-        ("iommufd", "each hostdev"),
-        ("device type", "vfio-pci-nohotplug"),
-        ("EGM", "none"),
-        ("memory backing", "none"),
-    ];
-    const USUAL: &[(&str, &str)] = &[
-        ("distances", NO_DISTANCES),
-        ("window", LEAST_WINDOW),
-        ("bus numbers", OWN_NUMBERS),
-        ("device type", NO_HOTPLUG),
-    ];
-    vec![
-        Published {
-            name: "kata-1-one-gpu",
-            title: "Kata, fixture 1: one GPU",
-            guest: ONE,
-            items: GPU,
-            decided: USUAL,
-        },
-        Published {
-            name: "kata-2-four-gpus",
-            title: "Kata, fixture 2: four GPUs, one cell",
-            guest: Guest {
-                gpus: &[
-                    "0008:06:00.0",
-                    "0009:06:00.0",
-                    "0018:06:00.0",
-                    "0019:06:00.0",
-                ],
-                ..ONE
-            },
-            items: &[
-                ("cells", "0: cpus 0-3, 16777216 KiB"),
-                ("initiators", "1-8 9-16 17-24 25-32"),
-                ("distances", "none"),
-                ("window", "4294967296 KiB"),
-                ("expanders", "node 0, node 0, node 0, node 0"),
-                ("SMMUv3", "4 x accel on, ats on, oas 48, pasid on, ril off"),
-                ("iommufd", "each hostdev"),
-                ("EGM", "none"),
-            ],
-            decided: &[
-                ("distances", NO_DISTANCES),
-                (
-                    "window",
-                    "a GB300 takes 1 TiB for each GPU; NVIDIA names 8 TiB for four",
-                ),
-            ],
-        },
-        Published {
-            name: "kata-3-shared-smmu",
-            title: "Kata, fixture 3, its first expander: two GPUs behind one SMMU",
-            guest: Guest {
-                host: "gb200-shared-smmu",
-                gpus: &["0008:01:00.0", "0009:01:00.0"],
-                ..ONE
-            },
-            items: &[
-                ("initiators", "1-8 9-16"),
-                ("distances", "none"),
-                ("expanders", "node 0 with 2 GPUs"),
-                (
-                    "ports",
-                    "each alone at slot 0 function 0 of its own root port",
-                ),
-                ("SMMUv3", SMMU_1),
-                ("iommufd", "each hostdev"),
-            ],
-            decided: &[("distances", NO_DISTANCES)],
-        },
-        Published {
-            name: "kata-4-gpu-and-nic",
-            title: "Kata, fixture 4: one GPU and a NIC",
-            guest: Guest {
-                host: "gb200-nic",
-                gpus: &["0002:01:00.0", "0008:01:00.0"],
-                ..ONE
-            },
-            items: &[
-                ("initiators", "1-8"),
-                ("expanders", "node 0, node 0"),
-                ("SMMUv3", "2 x accel on, ats on, oas 48, pasid on, ril off"),
-            ],
-            decided: &[("expanders", NO_RECIPE), ("SMMUv3", NO_RECIPE)],
-        },
-        Published {
-            name: "kata-5-command-queues",
-            title: "Kata, fixture 5: one GPU, command queues, huge pages",
-            guest: Guest {
-                options: "cmdqv='on'",
-                hugepages: true,
-                ..ONE
-            },
-            items: &[
-                ("initiators", "1-8"),
-                (
-                    "SMMUv3",
-                    "1 x accel on, ats on, cmdqv on, oas 48, pasid on, ril off",
-                ),
-                ("memory backing", "hugepages"),
-                ("EGM", "none"),
-            ],
-            decided: &[],
-        },
-        Published {
-            name: "kata-6-egm-one-per-socket",
-            title: "Kata, fixture 6: four sockets with one GPU and one EGM region each",
-            guest: Guest {
-                host: "gh200-4gpu-egm",
-                gpus: &[
-                    "0009:01:00.0",
-                    "0019:01:00.0",
-                    "0029:01:00.0",
-                    "0039:01:00.0",
-                ],
-                cells: &[
-                    ("0", 56_896 << 10),
-                    ("1", 56_896 << 10),
-                    ("2", 56_896 << 10),
-                    ("3", 56_896 << 10),
-                ],
-                options: "egm='on'",
-                hugepages: false,
-                managed: false,
-            },
-            items: &[
-                (
-                    "cells",
-                    "0: cpus 0, 58261504 KiB; 1: cpus 1, 58261504 KiB; 2: cpus 2, 58261504 KiB; 3: cpus 3, 58261504 KiB",
-                ),
-                ("initiators", "4-11 12-19 20-27 28-35"),
-                ("distances", "none"),
-                ("window", "4294967296 KiB"),
-                ("expanders", "node 0, node 1, node 2, node 3"),
-                ("SMMUv3", "4 x accel on, ats on, oas 48, pasid on, ril off"),
-                (
-                    "EGM",
-                    "/dev/egm4 56896 MiB node 0; /dev/egm5 56896 MiB node 1; /dev/egm6 56896 MiB node 2; /dev/egm7 56896 MiB node 3",
-                ),
-            ],
-            decided: &[("distances", NO_DISTANCES)],
-        },
-        Published {
-            name: "kata-7-egm-two-per-socket",
-            title: "Kata, fixture 7: two sockets with two GPUs and one EGM region each",
-            guest: Guest {
-                host: "gb200-egm",
-                gpus: &GB200,
-                cells: &[("0-1", 56_896 << 10), ("2-3", 56_896 << 10)],
-                options: "egm='on'",
-                hugepages: false,
-                managed: false,
-            },
-            items: &[
-                (
-                    "cells",
-                    "0: cpus 0-1, 58261504 KiB; 1: cpus 2-3, 58261504 KiB",
-                ),
-                ("initiators", "2-9 10-17 18-25 26-33"),
-                ("distances", "none"),
-                ("expanders", "node 0 with 2 GPUs, node 1 with 2 GPUs"),
-                ("SMMUv3", "2 x accel on, ats on, oas 48, pasid on, ril off"),
-                (
-                    "EGM",
-                    "/dev/egm4 28448 MiB node 0; /dev/egm4 28448 MiB node 0; /dev/egm5 28448 MiB node 1; /dev/egm5 28448 MiB node 1",
-                ),
-            ],
-            decided: &[
-                ("distances", NO_DISTANCES),
-                ("expanders", PER_GPU),
-                ("SMMUv3", PER_GPU),
-            ],
-        },
-    ]
-}
-
-/// The test lines of NVIDIA's kernel and QEMU changes.
-fn kernel_tests() -> Vec<Published> {
-    const ONE: Guest = Guest {
-        host: "gh200-4gpu-egm",
-        gpus: &["0009:01:00.0"],
-        cells: &[("0-3", 16 << 20)],
-        options: "egm='on'",
-        hugepages: false,
-        managed: false,
-    };
-    vec![
-        Published {
-            name: "nvidia-kernel-egm",
-            title: "NVIDIA's kernel tests with EGM (6.14): one GPU, 16 GiB of a larger region",
-            guest: ONE,
-            items: &[
-                ("cells", "0: cpus 0-3, 16777216 KiB"),
-                ("initiators", "1-8"),
-                ("expanders", "none"),
-                ("SMMUv3", "1 x of the whole machine, nested"),
-                ("iommufd", "each hostdev"),
-                ("device type", "vfio-pci-nohotplug"),
-                ("EGM", "/dev/egm4 16384 MiB node 0"),
-                ("HMAT", "on"),
-            ],
-            decided: &[
-                (
-                    "expanders",
-                    "later builds have an SMMUv3 for each bus, which needs an expander",
-                ),
-                (
-                    "SMMUv3",
-                    "the machine option of that preview is gone; later builds have one for each bus",
-                ),
-                ("device type", NO_HOTPLUG),
-                ("HMAT", NO_HMAT),
-            ],
-        },
-        Published {
-            name: "nvidia-qemu-window",
-            title: "NVIDIA's QEMU tests (10.1): one GPU, 16 GiB",
-            guest: Guest {
-                host: "gb200-4gpu",
-                gpus: &["0009:01:00.0"],
-                options: "",
-                ..ONE
-            },
-            items: &[
-                ("cells", "0: cpus 0-3, 16777216 KiB"),
-                ("window", "4294967296 KiB"),
-                ("EGM", "none"),
-                ("HMAT", "on"),
-            ],
-            decided: &[("window", LEAST_WINDOW), ("HMAT", NO_HMAT)],
-        },
-    ]
-}
-
 #[test]
-fn published_guests_differ_from_planned_ones_as_in_the_committed_tables() {
+fn published_guests_differ_from_planned_ones_as_in_the_documents_tables() {
     let recipes = Recipes::shipped().expect("recipes");
-    let mut report = String::new();
-    for one in all() {
-        let path = case::data("published").join(format!("{}.txt", one.name));
-        report += &compared(&path, &table(&one, &recipes));
+    let compared: Vec<Compared> = source::all()
+        .iter()
+        .map(|one| one.compared(&recipes))
+        .collect();
+    let mut page = format!("{HEAD}\n| guest | equal | different |\n|---|---|---|\n");
+    for one in &compared {
+        page += &one.summary();
     }
-    case::expect_none(&report);
+    for one in &compared {
+        page += &one.section();
+    }
+    case::expect_none(&stack::compared(&case::data(PAGE), &page));
 }
 
-/// One line for each item: the value of both, or both values and the reason.
-fn table(one: &Published, recipes: &Recipes) -> String {
-    let host = Host::read(&testing::hosts::directory(one.guest.host)).expect("host");
-    let input = PlanInput {
-        target: "nvidia-10.1".parse().expect("target"),
-        ..PlanInput::newest(&host, recipes)
-    };
-    let definition = one.guest.definition(&host).parse().expect("definition");
-    let got = rewrite(&definition, &input).expect(one.name);
-    let planned = items::of(&got.text);
-    let mut decided: BTreeMap<&str, &str> = one.decided.iter().copied().collect();
-    let mut text = format!(
-        "{}\nstack nvidia-10.1, host {}\n\n",
-        one.title, one.guest.host
-    );
-    for (item, published) in one.items {
-        let planned = planned.get(item).expect("an item that is read");
-        let (name, same) = (one.name, published == planned);
-        let reason = decided.remove(item);
-        assert_eq!(
-            same,
-            reason.is_none(),
-            "{name}: '{item}' is {planned}, and {published} is published"
+/// A guest's items.
+struct Compared {
+    title: &'static str,
+    host: &'static str,
+    items: Vec<Item>,
+}
+
+/// Both values of an item, and the reason if they are not equal.
+struct Item {
+    name: &'static str,
+    published: &'static str,
+    planned: String,
+    reason: Option<&'static str>,
+}
+
+impl Published {
+    fn compared(&self, recipes: &Recipes) -> Compared {
+        let host = Host::read(&testing::hosts::directory(self.guest.host)).expect("host");
+        let input = PlanInput {
+            target: STACK.parse().expect("target"),
+            ..PlanInput::newest(&host, recipes)
+        };
+        let definition = self.guest.definition(&host).parse().expect("definition");
+        let got = rewrite(&definition, &input).expect(self.name);
+        let planned = items::of(&got.text);
+        let mut decided: BTreeMap<&str, &'static str> = self.decided.iter().copied().collect();
+        let one = |(name, published): &(&'static str, &'static str)| {
+            let planned = planned.get(name).expect("an item that is read");
+            let reason = decided.remove(name);
+            let guest = self.name;
+            assert_eq!(
+                published == planned,
+                reason.is_none(),
+                "{guest}: '{name}' is {planned}, and {published} is published"
+            );
+            let planned = planned.clone();
+            Item {
+                name,
+                published,
+                planned,
+                reason,
+            }
+        };
+        let items = self.items.iter().map(one).collect();
+        assert!(
+            decided.is_empty(),
+            "{}: reasons of other items: {decided:?}",
+            self.name
         );
-        match reason {
-            None => writeln!(text, "{item}: {planned}"),
-            Some(reason) => writeln!(
-                text,
-                "{item}: differs\n  published: {published}\n  planned:   {planned}\n  reason:    {reason}"
-            ),
+        Compared {
+            title: self.title,
+            host: self.guest.host,
+            items,
         }
-        .expect("text");
     }
-    assert!(
-        decided.is_empty(),
-        "{}: reasons of other items: {decided:?}",
-        one.name
-    );
-    text
+}
+
+impl Compared {
+    fn summary(&self) -> String {
+        let names = |differs: bool| {
+            let of_kind = self.items.iter();
+            let of_kind = of_kind.filter(|item| item.reason.is_some() == differs);
+            of_kind.map(|item| item.name).collect::<Vec<_>>().join(", ")
+        };
+        format!("| {} | {} | {} |\n", self.title, names(false), names(true))
+    }
+
+    fn section(&self) -> String {
+        let mut text = format!("\n## {}\n\nModelled host: {}.\n\n", self.title, self.host);
+        text += "| item | published | variantd | reason of the difference |\n|---|---|---|---|\n";
+        for item in &self.items {
+            let (planned, reason) = match item.reason {
+                None => ("equal", ""),
+                Some(reason) => (item.planned.as_str(), reason),
+            };
+            writeln!(
+                text,
+                "| {} | {} | {planned} | {} |",
+                item.name,
+                item.published,
+                marked(reason)
+            )
+            .expect("text");
+        }
+        text
+    }
+}
+
+/// Elements as code, so that Markdown does not take them for HTML.
+fn marked(text: &str) -> String {
+    text.replace('<', "`<").replace('>', ">`")
 }

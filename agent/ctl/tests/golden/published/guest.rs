@@ -50,8 +50,7 @@ impl Guest {
         }
         text +=
             "</numatune>\n<os firmware='efi'><type arch='aarch64' machine='virt'>hvm</type></os>\n";
-        text +=
-            "<features><acpi/><gic version='3'/></features>\n<cpu mode='host-passthrough'><numa>";
+        text += "<features><acpi/><gic version='3'/><ras state='on'/></features>\n<cpu mode='host-passthrough'><numa>";
         for (id, (cpus, kib)) in self.cells.iter().enumerate() {
             write!(
                 text,

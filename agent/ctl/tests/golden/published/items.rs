@@ -15,7 +15,8 @@ pub(super) fn of(text: &str) -> BTreeMap<&'static str, String> {
         ("initiators", initiators(&domain)),
         ("distances", distances(&domain)),
         ("window", window(&domain)),
-        ("expanders", expanders(&domain)),
+        ("expanders of GPUs", expanders(&domain)),
+        ("NICs", nics(&domain)),
         ("bus numbers", bus_numbers(&domain)),
         ("ports", ports(&domain).to_owned()),
         ("SMMUv3", smmus(root)),
@@ -23,19 +24,20 @@ pub(super) fn of(text: &str) -> BTreeMap<&'static str, String> {
         ("hostdev", hostdevs(&domain)),
         // No version of libvirt writes another type for a PCI hostdev.
         ("device type", "vfio-pci, by libvirt".to_owned()),
+        ("ROM", on(!has(root, "rom"))),
+        // libvirt has no element for it.
+        ("port I/O", "QEMU's default".to_owned()),
+        ("RAS", on(has(root, "ras"))),
         ("EGM", egm(&domain)),
         ("memory backing", backing(root).to_owned()),
         ("link", link(&domain).to_owned()),
-        (
-            "HMAT",
-            if has(root, "interconnects") {
-                "on"
-            } else {
-                "off"
-            }
-            .to_owned(),
-        ),
+        ("HMAT", on(has(root, "interconnects"))),
     ])
+}
+
+fn on(is_on: bool) -> String {
+    let text = if is_on { "on" } else { "off" };
+    text.to_owned()
 }
 
 fn joined(all: impl IntoIterator<Item = String>, with: &str) -> String {
@@ -131,6 +133,7 @@ fn window(domain: &Domain) -> String {
     hole.map_or_else(|| "none".to_owned(), |kib| format!("{kib} KiB"))
 }
 
+/// The cell of each expander with a GPU.
 fn expanders(domain: &Domain) -> String {
     let mut members: BTreeMap<u32, usize> = BTreeMap::new();
     for index in domain
@@ -149,6 +152,26 @@ fn expanders(domain: &Domain) -> String {
         }
     };
     joined(members.into_iter().map(text), ", ")
+}
+
+/// Where the NICs are: devices without a variant driver.
+fn nics(domain: &Domain) -> String {
+    let has_driver = |hostdev: &&Hostdev| {
+        let driver = hostdev.driver.as_ref();
+        driver.is_some_and(|driver| driver.model.is_some())
+    };
+    let forms = domain.hostdevs.iter().filter(|one| !has_driver(one));
+    let forms = forms.map(|nic| {
+        let place = match expander(domain, nic) {
+            Some(_) => "below an expander",
+            None => "libvirt's place",
+        };
+        let nodeset = nic.nodeset.as_ref();
+        let nodeset =
+            nodeset.map_or_else(|| "no nodeset".to_owned(), |set| format!("nodeset {set}"));
+        format!("{place}, {nodeset}")
+    });
+    joined(forms.collect::<BTreeSet<String>>(), "; ")
 }
 
 fn bus_numbers(domain: &Domain) -> String {
