@@ -1,10 +1,11 @@
-//! Named stacks times boards times numbers of GPUs: the lines of the completed definition that differ between stacks, the notes,
-//! or the refusal.
+//! Named stacks times boards times numbers of GPUs, also with command queues, network adapters and EGM: the lines of the completed
+//! definition that depend on the stack, the notes, or the refusal.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use planner::stack::{Feature, Stack};
+use similar::{ChangeTag, TextDiff};
 
 use crate::case::{self, Case};
 use crate::{diff, stderr, stdout};
@@ -20,6 +21,28 @@ const MORE_WITH_EGM: [&str; 3] = ["gb200-nic-egm", "gb300-egm", "gh200-egm"];
 
 /// The domain of each network adapter, which guests with one or two GPUs also have.
 const ADAPTERS: [&str; 2] = ["<address domain='0x0002'", "<address domain='0x0012'"];
+
+/// Hosts with network adapters, by the host of a board's case; and an adapter of the first two sockets.
+const WITH_NICS: [(&str, &str, [&str; 2]); 3] = [
+    ("gb200-4gpu", "gb200-nic", ["0002:01:00.0", "0012:01:00.0"]),
+    ("gb300-4gpu", "gb300-4gpu", ["0008:03:00.0", "0018:03:00.0"]),
+    ("gh200-4gpu", "gh200-nic", ["0002:01:00.0", "0012:01:00.0"]),
+];
+
+/// Command queues are an option of the guest, and need huge pages for its memory.
+const QUEUES: [(&str, &str); 2] = [
+    (
+        "<memory ",
+        "<metadata><options xmlns='urn:variantd:options:1' cmdqv='on'/></metadata>",
+    ),
+    (
+        "<vcpu ",
+        "<memoryBacking><hugepages><page size='524288' unit='KiB'/></hugepages></memoryBacking>",
+    ),
+];
+
+/// Numbers of GPUs of a guest.
+const COUNTS: [usize; 3] = [1, 2, 4];
 
 /// Elements that depend on the stack.
 const PIECES: [&str; 11] = [
@@ -45,10 +68,35 @@ fn every_stack_and_board_equals_its_committed_file() {
     {
         for stack in Stack::names() {
             let path = case::data("stacks").join(format!("{stack}-{}.txt", case.settings.host));
-            report += &compared(&path, &of_board(case, stack));
+            report += &compared(&path, &with_variants(case, stack));
         }
     }
     case::expect_none(&report);
+}
+
+/// So the committed files show all that a stack changes.
+#[test]
+fn all_other_lines_are_the_same_for_every_stack_that_takes_the_elements() {
+    let cases = case::all();
+    for case in cases
+        .iter()
+        .filter(|case| BOARDS.contains(&case.name.as_str()))
+    {
+        let others = |stack: &str| {
+            let output = case.run_for(stack, &["rewrite"], None);
+            let xml = stdout(&output);
+            let (_, mut others) = parted(&xml);
+            // The mark names the pieces that were added, and one that is left out has no end.
+            others.retain(|line| !line.starts_with("<variantd:") && *line != "</iommu>");
+            others.join("\n")
+        };
+        let reference = others("debian-testing");
+        assert!(reference.lines().count() > 100, "{}", case.name);
+        for stack in ["nvidia-10.1", "nvidia-11.0", "stream-10", "ubuntu-26.04"] {
+            let differing = diff(&reference, &others(stack), ("debian-testing", stack));
+            assert_eq!(differing, "", "{} for {stack}", case.name);
+        }
+    }
 }
 
 #[test]
@@ -96,15 +144,77 @@ pub(crate) fn compared(path: &Path, text: &str) -> String {
 
 /// Guests with one, two and four GPUs.
 fn of_board(case: &Case, stack: &str) -> String {
-    let mut text = String::new();
-    for count in [1, 2, 4] {
+    let guests = COUNTS.map(|count| {
         let definition = with_gpus(&case.definition(), count);
-        let output = case.run_for(stack, &["rewrite"], Some(&definition));
-        writeln!(text, "== GPUs: {count}").expect("text");
-        text += &pieces(&stdout(&output));
-        text += &stderr(&output);
+        format!("== GPUs: {count}\n{}", completed(case, stack, &definition))
+    });
+    guests.concat()
+}
+
+/// The same, and each guest also with command queues and with network adapters: the lines that differ then.
+fn with_variants(case: &Case, stack: &str) -> String {
+    let mut boards = WITH_NICS.iter();
+    let board = boards.find(|(host, ..)| *host == case.settings.host);
+    let (_, with_nics, adapters) = board.expect("a board");
+    let mut beside = case.clone();
+    beside.settings.host = (*with_nics).to_owned();
+    let guests = COUNTS.map(|count| {
+        let plain = with_gpus(&case.definition(), count);
+        let before = completed(case, stack, &plain);
+        let queues = completed(case, stack, &with_queues(&plain));
+        let nics = completed(&beside, stack, &with_adapters(&plain, adapters));
+        format!(
+            "== GPUs: {count}\n{before}= command queues and huge pages\n{}= two network adapters\n{}",
+            changed(&before, &queues),
+            changed(&before, &nics)
+        )
+    });
+    guests.concat()
+}
+
+/// The lines that depend on the stack, and the notes, or the refusal.
+fn completed(case: &Case, stack: &str, definition: &str) -> String {
+    let output = case.run_for(stack, &["rewrite"], Some(definition));
+    pieces(&stdout(&output)) + &stderr(&output)
+}
+
+fn with_queues(definition: &str) -> String {
+    let mut text = definition.to_owned();
+    for (before, added) in QUEUES {
+        text = text.replacen(before, &format!("{added}\n  {before}"), 1);
     }
     text
+}
+
+/// The definition with more host devices.
+fn with_adapters(definition: &str, adapters: &[&str]) -> String {
+    let at = definition.rfind("  </devices>").expect("devices");
+    let (head, tail) = definition.split_at(at);
+    let one = |address: &&str| {
+        let (domain, bus) = (&address[..4], &address[5..7]);
+        format!(
+            "    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        <address domain='0x{domain}' \
+             bus='0x{bus}' slot='0x00' function='0x0'/>\n      </source>\n    </hostdev>\n"
+        )
+    };
+    format!(
+        "{head}{}{tail}",
+        adapters.iter().map(one).collect::<String>()
+    )
+}
+
+/// The lines that differ, with their signs.
+fn changed(before: &str, after: &str) -> String {
+    let diff = TextDiff::from_lines(before, after);
+    let changes = diff.iter_all_changes();
+    let changed = changes.filter(|change| change.tag() != ChangeTag::Equal);
+    let text: String = changed
+        .map(|change| format!("{}{change}", change.tag()))
+        .collect();
+    match text.is_empty() {
+        true => "no line differs\n".to_owned(),
+        false => text,
+    }
 }
 
 /// The definition with its first GPUs only.
@@ -124,13 +234,14 @@ fn with_gpus(definition: &str, count: usize) -> String {
 fn pieces(xml: &str) -> String {
     let mut text = String::new();
     let (mut nodes, mut distances) = (0, 0);
-    for line in xml.lines().map(str::trim) {
+    let (pieces, _) = parted(xml);
+    for line in pieces {
         nodes += usize::from(line.contains("'node,"));
         distances += usize::from(line.contains("'dist,"));
         let is_numa = ["'node,", "'dist,", "'-numa'"]
             .iter()
             .any(|part| line.contains(part));
-        if !is_numa && PIECES.iter().any(|piece| line.starts_with(piece)) {
+        if !is_numa {
             writeln!(text, "{line}").expect("text");
         }
     }
@@ -138,4 +249,10 @@ fn pieces(xml: &str) -> String {
         writeln!(text, "as arguments: {nodes} nodes, {distances} distances").expect("text");
     }
     text
+}
+
+/// The lines that depend on the stack, and the others.
+fn parted(xml: &str) -> (Vec<&str>, Vec<&str>) {
+    let lines = xml.lines().map(str::trim);
+    lines.partition(|line| PIECES.iter().any(|piece| line.starts_with(piece)))
 }

@@ -24,7 +24,7 @@ pub fn all() -> Vec<Machine> {
         seen_by_user("gb200-user", readme, &gb200()),
         gb200_memory_nodes(),
     ]);
-    all.extend([gh200_255(), vera_rubin()]);
+    all.extend([gh200_255(), gh200_nic(), vera_rubin()]);
     let gb300 = super::gb300::all();
     let without = super::egm::Without {
         gb200: &gb200(),
@@ -249,8 +249,29 @@ fn gb200_shared_smmu() -> Machine {
     }
 }
 
-/// A ConnectX-7 on each socket, the first with a virtual function.
+/// A GB200 with network adapters.
 fn gb200_nic() -> Machine {
+    let mut endpoints = board(0x2941);
+    endpoints.extend(adapters());
+    Machine {
+        endpoints,
+        ..grace("gb200-nic", include_str!("readme/gb200-nic.txt"), 2)
+    }
+}
+
+/// Four GH200 with the same network adapters.
+fn gh200_nic() -> Machine {
+    let machine = gh200_4gpu();
+    let mut endpoints = machine.endpoints;
+    endpoints.extend(adapters());
+    Machine {
+        endpoints,
+        ..grace("gh200-nic", include_str!("readme/gh200-nic.txt"), 4)
+    }
+}
+
+/// A ConnectX-7 on each of the first two sockets, the first with a virtual function.
+fn adapters() -> [Endpoint; 3] {
     let at = |port, address, socket, iommu| Endpoint {
         kind: super::x86::CONNECTX,
         bars: [32 * MIB, 0, 0, 0, 0, 0],
@@ -258,25 +279,20 @@ fn gb200_nic() -> Machine {
         initiators: 0,
         ..gpu(0, [port, address], socket, iommu)
     };
-    let mut endpoints = board(0x2941);
-    let function = at(
+    let first = at(
         "0002:00:00.0",
         "0002:01:00.0",
         0,
         "smmu3.0x0000000015000000",
     );
-    endpoints.push(super::x86::virtual_function("0002:01:00.2", &function));
-    endpoints.push(function);
-    endpoints.push(at(
+    let second = at(
         "0012:00:00.0",
         "0012:01:00.0",
         1,
         "smmu3.0x0000100015000000",
-    ));
-    Machine {
-        endpoints,
-        ..grace("gb200-nic", include_str!("readme/gb200-nic.txt"), 2)
-    }
+    );
+    let function = super::x86::virtual_function("0002:01:00.2", &first);
+    [function, first, second]
 }
 
 /// Read without root, so that only `numa_node` assigns nodes to devices.
