@@ -2,7 +2,8 @@
 //!
 //! `/var/cache/libvirt/qemu/capabilities/<sha256 of the emulator's path>.xml` (libvirt, qemu_capabilities.c). libvirt does
 //! not use an entry of another emulator or of another build of itself, and neither do we. A flag that this libvirt
-//! does not know is never in it.
+//! does not know is never in it. Of QMP's answers it has flags and the package, but no types of properties: only the emulator
+//! itself tells these.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;

@@ -177,6 +177,10 @@ impl Merging {
                 self.set(feature, Value::Has(true), How::Asked);
             }
         }
+        if entry.flags.contains(QUEUES_FLAG) {
+            let name = Value::Named(Spelling::Cmdqv);
+            self.set(Feature::QemuSmmuCmdqv, name, How::Asked);
+        }
     }
 
     fn properties(&mut self, printed: &Properties) {
@@ -268,6 +272,9 @@ const FLAGS: [(Feature, &str); 8] = [
     (Feature::QemuRas, "machine.virt.ras"),
     (Feature::Hmat, "numa.hmat"),
 ];
+
+/// libvirt's flag for the property with upstream's name.
+const QUEUES_FLAG: &str = "arm-smmuv3.cmdqv";
 
 /// The attribute for the size of the substream id that this libvirt knows, the newest first.
 fn spelling(grammar: &Grammar) -> Option<Spelling> {

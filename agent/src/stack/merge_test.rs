@@ -160,3 +160,17 @@ fn emulator_without_answers_leaves_the_versions_to_decide() {
     let versions = versions(TESTING.0, TESTING.1);
     assert_eq!(merge(versions, &silent), Stack::assumed(versions));
 }
+
+#[test]
+fn libvirts_cache_tells_the_command_queues_of_an_emulator_that_was_not_asked() {
+    let queues = |stack: &Stack| stack.value(Feature::QemuSmmuCmdqv);
+    let versions = versions([12, 8, 0], [10, 1, 0]);
+    let mut sources = sources("debian-testing");
+    sources.properties = None;
+    let stack = merge(versions, &sources);
+    assert_eq!(queues(&stack), Some(Value::Named(Spelling::Cmdqv)));
+    assert_eq!(how(&stack, Feature::QemuSmmuCmdqv), How::Asked);
+    sources.entry = None;
+    let stack = merge(versions, &sources);
+    assert_eq!(queues(&stack), Some(Value::Has(false)));
+}
