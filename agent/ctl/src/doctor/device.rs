@@ -16,6 +16,8 @@ use planner::target::Versions;
 /// IORESOURCE_UNSET (include/linux/ioport.h): the firmware and the kernel found no room for it.
 const UNSET: u64 = 0x2000_0000;
 
+const SRAT: &str = "/sys/firmware/acpi/tables/SRAT";
+
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     let mut checks: Vec<Check> = Vec::new();
     for (device, recipe) in scene.covered() {
@@ -37,16 +39,24 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
 }
 
 fn one(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Check> {
-    let mut checks = vec![answers(device)];
+    let from = |check: Check, file: &str| check.read_from(attribute(device, file));
+    let mut checks = vec![from(answers(device), "config")];
     checks.extend(driver::checks(scene, device, recipe));
     checks.extend(occupancy::checks(scene, device));
-    checks.push(reset(device, recipe));
+    checks.push(from(reset(device, recipe), "reset_method"));
     checks.extend(reset_fault(device, recipe));
-    checks.push(bars(device, recipe));
-    checks.push(node(scene, device));
-    checks.extend(initiator_nodes(scene, device, recipe));
-    checks.extend(atomics(scene, device));
+    checks.push(from(bars(device, recipe), "resource"));
+    checks.push(from(node(scene, device), "numa_node"));
+    let nodes = initiator_nodes(scene, device, recipe).into_iter();
+    checks.extend(nodes.map(|check| check.read_from(SRAT)));
+    let atomics = atomics(scene, device).into_iter();
+    checks.extend(atomics.map(|check| from(check, "config")));
     checks
+}
+
+/// A file of a device.
+pub(super) fn attribute(device: &Device, file: &str) -> String {
+    format!("/sys/bus/pci/devices/{}/{file}", device.address)
 }
 
 fn answers(device: &Device) -> Check {

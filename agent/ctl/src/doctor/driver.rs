@@ -2,8 +2,10 @@
 
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
+use kernel_glue::firmware::TABLES;
 
 use super::check::Check;
+use super::device::attribute;
 use super::scene::{Blocked, Module, Scene, Seen, Unavailable};
 use domain::code::Code;
 use domain::hint::Hint;
@@ -15,15 +17,19 @@ pub(super) const NVGRACE: &str = "nvgrace_gpu_vfio_pci";
 pub(super) fn checks(scene: &Scene, device: &Device, recipe: &Recipe) -> Vec<Check> {
     let name = module_name(&recipe.driver);
     let module = scene.modules.get(&name);
+    let release = scene.host.kernel_release.as_deref().unwrap_or("*");
+    let index = |name: &str| format!("/lib/modules/{release}/modules.{name}");
     let mut checks = vec![
-        offered(scene, device, &name, module),
-        file(&name, module),
-        blocked(&name, module),
-        state(device, &name),
+        offered(scene, device, &name, module).read_from(index("alias")),
+        file(&name, module).read_from(index("dep")),
+        blocked(&name, module)
+            .read_from("/etc/modprobe.d")
+            .read_from("/proc/cmdline"),
+        state(device, &name).read_from(attribute(device, "driver_override")),
     ];
     checks.extend(dynamic_id(device, &name));
     if name == NVGRACE {
-        checks.push(memory(scene));
+        checks.push(memory(scene).read_from(format!("/{TABLES}")));
     }
     checks
 }
@@ -176,10 +182,7 @@ fn dynamic_id(device: &Device, name: &str) -> Option<Check> {
             format!("echo {vendor:04x} {id:04x} > {file}"),
         ),
     )
-    .read_from(format!(
-        "/sys/bus/pci/devices/{}/driver_override",
-        device.address
-    )))
+    .read_from(attribute(device, "driver_override")))
 }
 
 /// Does not open the device: with a bug of Linux 7.2, one open of a GPU without these properties makes

@@ -1,6 +1,7 @@
 //! Checks that matter only on a host with Grace GPUs: page size, firmware, kernel configuration, emulator, guest kernels.
 
 use super::check::Check;
+use super::host::from_daemon;
 use super::scene::{HugePages, Peers, Platform, Scene, Unavailable, Vendor};
 use super::stack;
 use super::{driver, scene::Seen};
@@ -57,7 +58,7 @@ pub(super) fn of_libvirt(scene: &Scene) -> Vec<Check> {
     let path = path.map(|emulator| &emulator.path);
     let of_emulator = emulator(scene, platform).into_iter();
     checks.extend(of_emulator.map(|check| match path {
-        Some(path) => check.read_from(path),
+        Some(path) => from_daemon(check.read_from(path), scene, &["status"]),
         None => check,
     }));
     checks.extend(stack::of(scene).map(|stack| guest_kernels(scene, &stack)));

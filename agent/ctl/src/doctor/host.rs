@@ -6,13 +6,16 @@ use super::{egm, grace};
 use domain::code::Code;
 use domain::hint::Hint;
 
+const NO_IOMMU: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+const INTERRUPTS: &str = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
+
 pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     let mut checks = vec![
-        iommu(scene),
-        no_iommu(&scene.boot),
-        interrupts(&scene.boot),
-        acs(&scene.boot),
-        lock_limit(scene),
+        iommu(scene).read_from("/sys/bus/pci/devices/*/iommu_group"),
+        no_iommu(&scene.boot).read_from(NO_IOMMU),
+        interrupts(&scene.boot).read_from(INTERRUPTS),
+        acs(&scene.boot).read_from("/proc/cmdline"),
+        from_daemon(lock_limit(scene), scene, &["limits", "status"]),
     ];
     checks.extend(grace::of_host(scene));
     checks.extend(egm::check(scene));
@@ -65,7 +68,7 @@ fn no_iommu(boot: &Boot) -> Check {
         &boot.no_iommu,
         "VFIO works only with an IOMMU",
         "VFIO also takes devices without an IOMMU, whose DMA reaches all memory",
-        Hint::run("echo N > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
+        Hint::run(format!("echo N > {NO_IOMMU}"))
             .then(", and remove the option from /etc/modprobe.d"),
     )
 }
@@ -76,7 +79,7 @@ fn interrupts(boot: &Boot) -> Check {
         &boot.unsafe_interrupts,
         "interrupts of devices must be isolated",
         "VFIO also takes devices whose interrupts are not isolated, so a guest can forge the host's",
-        Hint::run("echo N > /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts")
+        Hint::run(format!("echo N > {INTERRUPTS}"))
             .then(", and remove the option from /etc/modprobe.d"),
     )
 }
@@ -106,6 +109,15 @@ fn acs(boot: &Boot) -> Check {
             format!("remove '{word}' from the kernel's command line, and assign whole groups"),
         ),
     }
+}
+
+/// A check whose facts are from files of libvirt's daemon in `/proc`.
+pub(super) fn from_daemon(check: Check, scene: &Scene, files: &[&str]) -> Check {
+    let Ok(Some(daemon)) = &scene.daemon else {
+        return check;
+    };
+    let paths = files.iter().map(|file| format!("{}/{file}", daemon.files));
+    paths.fold(check, Check::read_from)
 }
 
 /// libvirt raises QEMU's limit itself, and needs CAP_SYS_RESOURCE when its own limit is lower.

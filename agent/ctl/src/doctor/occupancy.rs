@@ -4,6 +4,7 @@ use kernel_glue::device::Device;
 use kernel_glue::occupancy::Occupancy;
 
 use super::check::Check;
+use super::device::attribute;
 use super::grace;
 use super::scene::{Scene, Unavailable};
 use agent::assign::check;
@@ -19,22 +20,25 @@ pub(super) fn checks(scene: &Scene, device: &Device) -> Vec<Check> {
     if !matches!(scene.occupancy.get(&device.address), Some(Ok(_))) {
         checks.extend(enabled(scene, device));
     }
-    checks.push(group(scene, device));
+    checks.push(group(scene, device).read_from(attribute(device, "iommu_group")));
     checks
 }
 
 fn seen(scene: &Scene, device: &Device, occupancy: &Occupancy, fine: &str) -> Vec<Check> {
-    let mut checks = vec![holders(scene, device, occupancy, fine)];
+    let mut checks = vec![holders(scene, device, occupancy, fine).read_from("/proc/*/fd")];
     if occupancy.virtual_functions > 0 {
         let refused = check::refuse_functions(device.address, occupancy.virtual_functions);
-        checks.push(Check::of_result(
-            Code::DeviceHasFunctions,
-            "it has no virtual functions",
-            refused,
-        ));
+        checks.push(
+            Check::of_result(
+                Code::DeviceHasFunctions,
+                "it has no virtual functions",
+                refused,
+            )
+            .read_from(attribute(device, "sriov_numvfs")),
+        );
     }
     let onlined = occupancy.onlined.as_ref().map(check::onlined);
-    checks.extend(onlined.map(|refusal| Check::refused(&refusal)));
+    checks.extend(onlined.map(|refusal| Check::refused(&refusal).read_from("/proc/iomem")));
     checks
 }
 

@@ -285,6 +285,8 @@ pub(crate) struct Guest {
 pub(crate) struct Daemon {
     /// Its unit, such as `libvirtd`.
     pub unit: String,
+    /// Its directory in `/proc`.
+    pub files: String,
     /// When it started.
     pub started: SystemTime,
     /// Its security label, such as `libvirtd (enforce)`.

@@ -87,12 +87,18 @@ fn merged(checks: &[&Check], length: Length) -> Vec<String> {
     lines
 }
 
-/// A line with the files that the facts are from, each once; `None` without any.
+/// A line with the files that the facts are from, each once; `None` without any. Those of several devices are one, with `*`.
 fn sources(same: &[&Check]) -> Option<String> {
-    let mut paths: Vec<&str> = Vec::new();
-    for path in same.iter().flat_map(|check| &check.read_from) {
-        if !paths.contains(&path.as_str()) {
-            paths.push(path);
+    let mut paths: Vec<String> = Vec::new();
+    for check in same {
+        let shown = |path: &String| match &check.subject {
+            Some(subject) if same.len() > 1 => path.replace(subject.as_str(), "*"),
+            _ => path.clone(),
+        };
+        for path in check.read_from.iter().map(shown) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
         }
     }
     (!paths.is_empty()).then(|| format!("    read from {}\n", paths.join(", ")))

@@ -88,6 +88,7 @@ fn boot() -> Boot {
 pub(super) fn daemon() -> Daemon {
     Daemon {
         unit: "libvirtd".into(),
+        files: "/proc/77".into(),
         started: at(1000),
         label: Some("libvirtd (enforce)".into()),
         can_lock: Ok(true),

@@ -205,6 +205,33 @@ pub(super) const FAILURES: &[(Spoil, Code, &str)] = &[
     (|s| journal(s).unusable.push(("/run/x.json".into(), "newer".into(), true)), Code::JournalNewer, "install the newer"),
 ];
 
+#[test]
+fn checks_of_the_host_and_its_devices_name_the_files_of_their_facts() {
+    let all = examine(&ready());
+    let of_files = all.iter().filter(|check| {
+        // Reservations are records of the agent, and one fault of a reset is known from its source.
+        let is_other = matches!(check.code, Code::ReservedUnbound | Code::ResetFault);
+        check.group <= super::Group::Devices && !is_other
+    });
+    let unnamed: Vec<Code> = of_files
+        .clone()
+        .filter(|check| check.read_from.is_empty())
+        .map(|check| check.code)
+        .collect();
+    assert_eq!(unnamed, []);
+    let paths: Vec<&str> = of_files
+        .flat_map(|check| check.read_from.iter().map(String::as_str))
+        .collect();
+    assert!(paths.iter().all(|path| path.starts_with('/')), "{paths:?}");
+    for path in [
+        "/proc/77/limits",
+        "/sys/bus/pci/devices/0009:01:00.0/driver_override",
+        "/lib/modules/7.2.12/modules.alias",
+    ] {
+        assert!(paths.contains(&path), "{path} is not in {paths:?}");
+    }
+}
+
 /// An Arm host on which the agent asked this pair.
 fn paired(scene: &mut Scene, versions: &str, change: impl FnOnce(&mut Stack)) {
     let mut stack = Stack::assumed(versions.parse().expect("versions"));

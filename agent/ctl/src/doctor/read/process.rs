@@ -30,6 +30,7 @@ pub(super) fn daemon(root: &Root) -> Option<Daemon> {
     let (ticks, process, unit) = found.min()?;
     Some(Daemon {
         unit,
+        files: format!("/proc/{process}"),
         started: started(root, ticks)?,
         label: label(root, process),
         can_lock: can_lock(root, process),
