@@ -2,10 +2,13 @@
 //!
 //! Has no libvirt handle, because the hook's half uses it, too.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use kernel_glue::capacity::Capacity;
 use kernel_glue::failure::Failure;
 use kernel_glue::host::Host;
+use kernel_glue::numa::Numa;
 
 use crate::attempt::Attempts;
 use crate::known_versions::KnownVersions;
@@ -21,10 +24,14 @@ use settings::config::Config;
 
 /// Reads the host; called for each operation, because other programs change drivers.
 pub type ReadHost = Box<dyn Fn() -> Result<Host, Failure> + Send + Sync>;
+/// Reads what guests can have of the host with these nodes.
+pub type ReadCapacity = Box<dyn Fn(&Numa) -> Result<Capacity, Failure> + Send + Sync>;
 
 /// The context of every operation.
 pub struct Context {
     read_host: ReadHost,
+    /// Reads CPUs and huge pages of the host.
+    pub read_capacity: ReadCapacity,
     /// The versions that libvirt reported.
     pub known_versions: KnownVersions,
     /// What the installed libvirt and QEMU can express.
@@ -62,6 +69,7 @@ impl Context {
         let rules = RwLock::new(Arc::new(rules));
         Self {
             read_host,
+            read_capacity: Box::new(|numa| Capacity::read(Path::new("/"), numa)),
             known_versions,
             known_stack: KnownStack::default(),
             networks: KnownNetworks::default(),
@@ -98,16 +106,22 @@ impl Context {
     /// # Errors
     /// A refusal if it cannot be read.
     pub fn host(&self) -> Result<Host, Refusal> {
-        let host = (self.read_host)();
-        let mut host = host.map_err(|failure| {
-            let reason = format!("{failure}: {}", failure.reason());
-            Refusal::new(
-                Code::HostUnreadable,
-                reason,
-                "check that /sys is mounted and that 'variantctl list --all' works as root",
-            )
-        })?;
+        let mut host = (self.read_host)().map_err(unreadable)?;
         self.shown.add_to(&mut host);
         Ok(host)
     }
+
+    /// The present CPUs and huge pages of the host.
+    ///
+    /// # Errors
+    /// A refusal if they cannot be read.
+    pub fn capacity(&self, numa: &Numa) -> Result<Capacity, Refusal> {
+        (self.read_capacity)(numa).map_err(unreadable)
+    }
+}
+
+fn unreadable(failure: Failure) -> Refusal {
+    let reason = format!("{failure}: {}", failure.reason());
+    let hint = "check that /sys is mounted and that 'variantctl list --all' works as root";
+    Refusal::new(Code::HostUnreadable, reason, hint)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use api::name::SERVICE;
 use kernel_glue::address::PciAddress;
 use kernel_glue::cache::Cache;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::failure::Failure;
@@ -385,6 +386,8 @@ fn context_on(places: &Places, read_host: ReadHost) -> Result<Arc<Context>, Star
     let mut context = Context::new(read_host, known_versions, opted_out, rules(&places.config)?);
     context.known_stack =
         KnownStack::load(places.root.clone(), places.state.join(stack::known::FILE));
+    let root = places.root.clone();
+    context.read_capacity = Box::new(move |numa| Capacity::read(&root, numa));
     context.shown = Shown::load(places.state.join("regions"));
     Ok(Arc::new(context))
 }

@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::{Gap, Host};
@@ -13,10 +14,11 @@ use kernel_glue::host::{Gap, Host};
 use crate::context::{Context, Rules};
 use domain::code::Code;
 use domain::refusal::Refusal;
-use domain::{Attachment, Definition, Domain};
+use domain::{Attachment, Definition, Domain, NumaMode};
 use planner::attach::{self, Affects, Attached};
 use planner::from_libvirt::FromLibvirt;
-use planner::plan::{Plan, PlanInput};
+use planner::layout::{Other, needs_facts};
+use planner::plan::{NumaFacts, NumaInput, Plan, PlanInput};
 use planner::recipe::Prepare;
 use planner::rewrite::{self, Rewrite};
 use planner::saved_plan::SavedPlan;
@@ -32,6 +34,10 @@ pub struct HostView<'a> {
     pub(crate) iommufd: Option<bool>,
     /// The caller sets the domain's option for EGM.
     pub(crate) egm: Option<bool>,
+    /// The caller sets the domain's option for the NUMA layout.
+    pub(crate) numa: Option<NumaMode>,
+    /// CPUs and huge pages, and the other guests; for a domain whose plan reads them.
+    facts: Option<(Capacity, Vec<Other>)>,
     /// The definitions are formatted by libvirt.
     pub(crate) formatted: bool,
     /// libvirt's other answers: its networks as of the last query.
@@ -65,6 +71,8 @@ impl<'a> HostView<'a> {
             host: OnceCell::new(),
             iommufd: None,
             egm: None,
+            numa: None,
+            facts: None,
             formatted: false,
             libvirt: FromLibvirt {
                 networks: context.networks.now(),
@@ -149,6 +157,7 @@ impl<'a> HostView<'a> {
     pub fn check(&self, definition: &Definition, saved: &SavedPlan) -> Result<(), Refusal> {
         let input = PlanInput {
             egm: saved.basis.egm,
+            numa: self.numa_input(saved.basis.numa),
             ..self.input(saved.basis.replace)?
         };
         saved.check(definition, &input)
@@ -229,6 +238,33 @@ impl<'a> HostView<'a> {
         }))
     }
 
+    /// Reads the facts for a NUMA layout, if the plan for a domain reads them. `domains` has all domains, called only then.
+    ///
+    /// # Errors
+    /// A refusal if the host cannot be read.
+    pub(crate) fn read_facts(
+        &mut self,
+        domain: &Domain,
+        domains: impl FnOnce() -> Vec<Domain>,
+    ) -> Result<(), Refusal> {
+        if domain.hostdevs.is_empty() || !needs_facts(&self.rules.recipes, self.numa, domain) {
+            return Ok(());
+        }
+        let numa = &self.host()?.numa;
+        let capacity = self.context.capacity(numa)?;
+        let others = Other::beside(numa, domain, &domains());
+        self.facts = Some((capacity, others));
+        Ok(())
+    }
+
+    fn numa_input(&self, wanted: Option<NumaMode>) -> NumaInput<'_> {
+        let facts = self.facts.as_ref();
+        NumaInput {
+            wanted,
+            facts: facts.map(|(capacity, others)| NumaFacts { capacity, others }),
+        }
+    }
+
     fn input(&self, replace: bool) -> Result<PlanInput<'_>, Refusal> {
         Ok(PlanInput {
             host: self.host()?,
@@ -239,6 +275,7 @@ impl<'a> HostView<'a> {
             },
             replace,
             egm: self.egm,
+            numa: self.numa_input(self.numa),
             asked: true,
             formatted: self.formatted,
             libvirt: &self.libvirt,

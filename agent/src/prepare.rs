@@ -26,7 +26,7 @@ use domain::code::Code;
 use domain::hint::{Hint, line};
 use domain::lost_elements::lost_elements;
 use domain::refusal::Refusal;
-use domain::{Attachment, Definition, Domain};
+use domain::{Attachment, Definition, Domain, NumaMode};
 use planner::attach::{Affects, Attached};
 use planner::fingerprint::Fingerprint;
 use planner::plan::Note;
@@ -58,6 +58,8 @@ pub struct Options {
     pub replace: bool,
     /// Set the domain's option for EGM.
     pub egm: Option<bool>,
+    /// Set the domain's option for the NUMA layout.
+    pub numa: Option<NumaMode>,
 }
 
 /// A device for virDomainAttachDeviceFlags.
@@ -77,6 +79,7 @@ impl Trigger {
     pub(crate) const REQUEST: Self = Self::Request(Options {
         replace: false,
         egm: None,
+        numa: None,
     });
 
     fn options(self) -> Option<Options> {
@@ -125,7 +128,7 @@ impl Preparer {
             }
             progress::stage("planning what the definition needs", 0.3);
             let capabilities = self.ask(&mut host_view, before.domain());
-            host_view.egm = options.egm;
+            self.take(&mut host_view, before.domain(), options)?;
             let rewrite = host_view.rewrite(&before, options.replace)?;
             if rewrite.text == before.text() {
                 let plan = &rewrite.plan;
@@ -151,7 +154,7 @@ impl Preparer {
     pub fn propose(&self, domain: &DomainRef, options: Options) -> Result<SavedPlan, PrepareError> {
         let shown = self.public(domain)?;
         let (mut host_view, _) = self.look(shown.domain());
-        host_view.egm = options.egm;
+        self.take(&mut host_view, shown.domain(), options)?;
         Ok(host_view.propose(&shown, options.replace)?)
     }
 
@@ -163,7 +166,7 @@ impl Preparer {
         let definition = Definition::parse(xml)?;
         let (mut host_view, _) = self.look(definition.domain());
         host_view.formatted = false;
-        host_view.egm = options.egm;
+        self.take(&mut host_view, definition.domain(), options)?;
         Ok(host_view.propose(&definition, options.replace)?)
     }
 
@@ -184,6 +187,7 @@ impl Preparer {
             return Ok(false);
         }
         self.ask(&mut host_view, shown.domain());
+        self.take(&mut host_view, shown.domain(), Options::default())?;
         let rewrite = host_view.rewrite(&shown, false);
         Ok(rewrite.is_ok_and(|rewrite| rewrite.text != shown.text()))
     }
@@ -229,8 +233,14 @@ impl Preparer {
         let before = self.read(domain)?;
         let shown = self.public(domain)?;
         let (mut host_view, capabilities) = self.look(before.domain());
+        let basis = &saved.basis;
+        let options = Options {
+            replace: basis.replace,
+            egm: basis.egm,
+            numa: basis.numa,
+        };
+        self.take(&mut host_view, before.domain(), options)?;
         host_view.check(&shown, saved)?;
-        host_view.egm = saved.basis.egm;
         // The same edits, in the text with the secrets.
         let rewrite = host_view.rewrite(&before, saved.basis.replace)?;
         if !saved.adds_the_same(&rewrite) {
@@ -341,6 +351,18 @@ impl Preparer {
         capabilities
     }
 
+    /// Sets the options of a caller, and reads the facts that they need.
+    fn take(
+        &self,
+        host_view: &mut HostView<'_>,
+        domain: &Domain,
+        options: Options,
+    ) -> Result<(), Refusal> {
+        host_view.egm = options.egm;
+        host_view.numa = options.numa;
+        host_view.read_facts(domain, || guests(&*self.libvirt))
+    }
+
     fn read(&self, domain: &DomainRef) -> Result<Definition, PrepareError> {
         let text = found(domain, self.libvirt.inactive_xml(&domain.uuid))?;
         Ok(Definition::parse(text)?)
@@ -358,6 +380,18 @@ pub(crate) fn ask_for_networks(context: &Context, libvirt: &dyn Libvirt) {
         Ok(networks) => context.networks.learn(networks),
         Err(why) => debug!("cannot list libvirt's networks: {why}"),
     }
+}
+
+/// All guests: the running ones as they run, the others as they are defined. A text that cannot be read or parsed is left out.
+fn guests(libvirt: &dyn Libvirt) -> Vec<Domain> {
+    let running = libvirt.running().unwrap_or_default();
+    let is_running = |one: &DomainRef| running.iter().any(|(domain, _)| domain.uuid == one.uuid);
+    let defined = libvirt.defined().unwrap_or_default().into_iter();
+    let defined = defined.filter(|one| !is_running(one));
+    let defined = defined.filter_map(|one| libvirt.public_xml(&one.uuid).ok()?);
+    let texts: Vec<String> = defined.collect();
+    let texts = running.iter().map(|(_, text)| text).chain(&texts);
+    texts.filter_map(|text| Domain::parse(text).ok()).collect()
 }
 
 /// A note if the definition names another QEMU than the one whose version is known.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::fixture::{GPU, NIC, context, definition, guest};
 use crate::libvirt::fake::Fake;
+use kernel_glue::capacity::Capacity;
 use planner::from_libvirt::Networks;
 use settings::config::Config;
 
@@ -363,6 +364,7 @@ fn a_caller_sets_the_option_for_egm_which_stays() {
     let options = |egm| Options {
         replace: false,
         egm: Some(egm),
+        numa: None,
     };
     // No upstream libvirt has EGM memory.
     let refused = scene.prepare(Trigger::Request(options(true)));
@@ -394,6 +396,7 @@ fn the_text_of_a_transient_guest_gets_the_option_for_egm_only_on_request() {
         let options = Options {
             replace: false,
             egm,
+            numa: None,
         };
         scene.preparer.propose_text(guest(GPU), options)
     };
@@ -404,4 +407,83 @@ fn the_text_of_a_transient_guest_gets_the_option_for_egm_only_on_request() {
     // No upstream libvirt has EGM memory.
     let refused = plan(Some(true)).expect_err("refused").to_string();
     assert!(refused.contains("VD-EGM-002"), "{refused}");
+}
+
+/// A scene on the modelled host with 72 CPUs of one thread each.
+fn scene_with_cpus(xml: &str) -> Scene {
+    let (directory, context) = context(Config::default());
+    let mut context = Arc::into_inner(context).expect("no other owner");
+    context.read_capacity = Box::new(|_| {
+        Ok(Capacity {
+            online: Some((0..72).collect()),
+            cores: (0..72).map(|cpu| [cpu].into_iter().collect()).collect(),
+            ..Capacity::default()
+        })
+    });
+    let libvirt = Arc::new(Fake::default());
+    Scene {
+        domain: libvirt.put(xml),
+        preparer: Preparer::new(libvirt.clone(), Arc::new(context)),
+        libvirt,
+        _directory: directory,
+    }
+}
+
+#[test]
+fn a_caller_has_the_numa_layout_mirrored_beside_running_and_defined_guests() {
+    let scene = scene_with_cpus(&guest(GPU));
+    let other = |name: &str, uuid: u8, cpus: &str| {
+        format!(
+            "<domain type='kvm'><name>{name}</name><uuid>6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a{uuid}</uuid><vcpu>2</vcpu>\
+             <cputune><vcpupin vcpu='0' cpuset='{cpus}'/></cputune><devices/></domain>"
+        )
+    };
+    scene.libvirt.put(&other("defined", 22, "0-1"));
+    scene.libvirt.run(&other("running", 33, "2-3"));
+    let options = |numa| Options {
+        numa: Some(numa),
+        ..Options::default()
+    };
+    let mirror = options(NumaMode::Mirror);
+    let saved = scene.preparer.propose(&scene.domain, mirror).expect("plan");
+    assert_eq!(saved.basis.numa, Some(NumaMode::Mirror));
+    let report = scene.prepare(Trigger::Request(mirror)).expect("prepared");
+    assert_eq!(report.outcome, Outcome::Completed);
+    let text = scene.libvirt.text(&scene.domain);
+    assert_eq!(text, saved.text);
+    let domain = Domain::parse(&text).expect("a domain");
+    let pins: Vec<String> = domain
+        .binding
+        .pins
+        .values()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(pins, ["4", "5", "6", "7"]);
+    // Its own event finds nothing to do, and another guest changes nothing.
+    scene.libvirt.put(&other("later", 44, "4-7"));
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::Complete);
+    let reverted = scene.outcome(Trigger::Revert);
+    assert_eq!(reverted, Outcome::Reverted);
+    let text = scene.libvirt.text(&scene.domain);
+    assert!(
+        text.contains("numa='mirror'") && !text.contains("vcpupin"),
+        "{text}"
+    );
+    scene.libvirt.put(&guest(GPU));
+    let stale = scene
+        .preparer
+        .apply(&scene.domain, &saved)
+        .expect_err("stale")
+        .to_string();
+    assert!(
+        stale.contains("CPUs, huge pages or other guests"),
+        "{stale}"
+    );
+    let keep = Trigger::Request(options(NumaMode::Keep));
+    assert_eq!(scene.outcome(keep), Outcome::Completed);
+    let text = scene.libvirt.text(&scene.domain);
+    assert!(
+        text.contains("numa='keep'") && !text.contains("vcpupin"),
+        "{text}"
+    );
 }

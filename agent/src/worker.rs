@@ -567,8 +567,9 @@ impl Worker {
     /// The refusal of a saved plan says nothing about the domain, so only a completed change is stored.
     fn apply_now(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let report = self.preparer().apply(domain, saved)?;
-        let (replace, egm) = (saved.basis.replace, saved.basis.egm);
-        let trigger = Trigger::Request(Options { replace, egm });
+        let basis = &saved.basis;
+        let (replace, egm, numa) = (basis.replace, basis.egm, basis.numa);
+        let trigger = Trigger::Request(Options { replace, egm, numa });
         self.note(domain, trigger, report.clone());
         Ok(report)
     }

@@ -14,6 +14,7 @@ pub mod edit;
 mod extension;
 pub mod hint;
 mod index;
+mod layout_record;
 pub mod lost_elements;
 mod mark;
 pub mod network;
@@ -46,8 +47,9 @@ pub use command_line::{Argument, CommandLine, Override, Overrides, QEMU_NAMESPAC
 pub use definition::Definition;
 pub use device::{Controller, Driver, Elsewhere, GuestAddress, Hostdev, Kind, Lockers, Usage};
 pub use extension::{Extension, Part};
+pub use layout_record::{LAYOUT_NAMESPACE, LayoutParent, LayoutRecord, RecordedCell, Written};
 pub use mark::{Added, Mark, Marked, NAMESPACE};
-pub use options::{OPTIONS_NAMESPACE, Options, OptionsElement};
+pub use options::{NumaMode, OPTIONS_NAMESPACE, Options, OptionsElement, UnknownMode};
 pub use piece::{Opened, Piece};
 pub use platform::{AcpiTable, AddressWidth, EgmMemory, Iommu, Iommufd, Platform};
 pub use read::MAX_BYTES;
@@ -132,6 +134,8 @@ pub struct Domain {
     pub options: Options,
     /// The element of these options.
     pub options_element: Option<OptionsElement>,
+    /// The record of a NUMA layout that variantd wrote.
+    pub layout: Option<LayoutRecord>,
     /// The record of elements that variantd added before.
     pub mark: Option<Mark>,
 }

@@ -31,7 +31,7 @@ pub const MAX_BYTES: usize = 1 << 20;
 const MAX_NODES: u32 = 1 << 17;
 
 /// Maximum number of guest processors; QEMU's machines have at most 4096.
-const MAX_VCPUS: u32 = 1 << 16;
+pub(crate) const MAX_VCPUS: u32 = 1 << 16;
 
 /// Maximum number of cells, and one more than the maximum cell id; QEMU supports 128.
 const MAX_CELLS: usize = 1024;
@@ -183,7 +183,6 @@ impl Reader<'_> {
             cpu_children: cpu.map_or(0, |cpu| cpu.children().filter(Node::is_element).count()),
             numa: numa.map(|node| self.element(node)),
             numbered: cells.iter().zip(0..).all(|(cell, place)| cell.id == place),
-            cells,
             memory_nodes: memory_nodes(root)?,
             binding: binding(root)?,
             tuning: self.tuning(root)?,
@@ -207,7 +206,13 @@ impl Reader<'_> {
             options_element: options.map(|node| OptionsElement {
                 element: self.element(node),
                 egm: self.attribute(node, "egm"),
+                numa: self.attribute(node, "numa"),
             }),
+            layout: metadata
+                .map(|metadata| self.layout_record(root, metadata, &cells))
+                .transpose()?
+                .flatten(),
+            cells,
             mark: metadata
                 .and_then(mark_node)
                 .map(|node| self.mark(node))

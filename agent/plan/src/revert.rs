@@ -6,6 +6,7 @@
 //! A hostdev can have another source than when it was completed, because the user exchanged the GPU. So an address, nodeset or
 //! alias is recognised by its value: the port, cell or name that the mark records.
 
+use crate::layout;
 use crate::plan::smmu::iommufd;
 use crate::plan::{
     alias, cells, command_line, driver, egm, expander, link, mark as plan_mark, numa, placement,
@@ -21,12 +22,27 @@ use domain::{Definition, Domain, Hostdev, Mark, Marked};
 /// # Errors
 /// A refusal if the mark leads to overlapping edits.
 pub fn revert(definition: &Definition) -> Result<String, Refusal> {
+    let text = pieces(definition)?;
+    if definition.domain().layout.is_none() {
+        return Ok(text);
+    }
+    // The pieces were planned for the definition with the layout, so the layout is removed last.
+    let without = Definition::parse(text)?;
+    applied(without.text(), &layout::undo(without.domain()))
+}
+
+/// The same with a NUMA layout that was added.
+pub(crate) fn pieces(definition: &Definition) -> Result<String, Refusal> {
     let (text, domain) = (definition.text(), definition.domain());
     let Some(mark) = &domain.mark else {
         return Ok(text.to_owned());
     };
     let undo = Undo { domain, mark };
-    edit::apply(text, &undo.edits()).map_err(|error| {
+    applied(text, &undo.edits())
+}
+
+fn applied(text: &str, edits: &[Edit]) -> Result<String, Refusal> {
+    edit::apply(text, edits).map_err(|error| {
         let hint = "please report this with the definition";
         Refusal::new(
             Code::XmlValue,

@@ -3,10 +3,12 @@
 mod intact;
 
 use crate::foreign;
+use crate::layout::{self, State};
 use crate::plan::{
-    Note, Origin, Plan, PlanInput, check_bound_egm, option, origin, pair, plan, plan_from,
+    Note, NumaInput, Origin, Plan, PlanInput, check_bound_egm, option, origin, pair, plan,
+    plan_from,
 };
-use crate::revert::revert;
+use crate::revert::{self, revert};
 use domain::code::Code;
 use domain::edit::{self, Edit};
 use domain::hint::{Hint, line};
@@ -30,19 +32,35 @@ pub struct Rewrite {
 /// # Errors
 /// The refusals of [`plan`].
 pub fn rewrite(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
-    let Some(edit) = option::with_egm(definition.domain(), input.egm) else {
+    let edits = option::edits(input, definition.domain());
+    if edits.is_empty() {
         return completed(definition, input);
-    };
-    let with_option = Definition::parse(edited(definition.text(), [&edit])?)?;
+    }
+    let with_option = Definition::parse(edited(definition.text(), &edits)?)?;
     let mut rewrite = completed(&with_option, input)?;
     if rewrite.plan.devices.is_empty() {
         return completed(definition, input);
     }
-    rewrite.plan.notes.extend(input.egm.map(option::note));
+    let notes = option::notes(input, definition.domain());
+    rewrite.plan.notes.extend(notes);
     Ok(rewrite)
 }
 
 fn completed(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
+    let domain = definition.domain();
+    match layout::state(input, domain)? {
+        State::Kept => with_layout(definition, input),
+        State::Unknown => {
+            let mut rewrite = with_layout(definition, input)?;
+            rewrite.plan.notes.push(layout::left_out());
+            Ok(rewrite)
+        }
+        state => laid(definition, state, input),
+    }
+}
+
+/// Completes a definition whose NUMA layout stays.
+fn with_layout(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
     let domain = definition.domain();
     let Some(mark) = &domain.mark else {
         return apply(definition, plan(input, domain)?, input);
@@ -93,7 +111,38 @@ fn again(
     origin: Option<&Origin>,
     input: &PlanInput<'_>,
 ) -> Result<Rewrite, Refusal> {
+    let base = Definition::parse(revert::pieces(definition)?)?;
+    planned_again(definition, &base, mark, origin, input)
+}
+
+/// Removes the NUMA layout that was written before, writes the present one if there is one, and completes the result.
+fn laid(definition: &Definition, state: State, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
     let base = Definition::parse(revert(definition)?)?;
+    let written = (state == State::Missing).then(|| layout::written(input, base.domain()));
+    let (base, change, notes) = match written.transpose()? {
+        None => (base, None, Vec::new()),
+        Some(written) => {
+            let text = edited(base.text(), &written.edits)?;
+            let change = Some(written.change);
+            (Definition::parse(text)?, change, written.notes)
+        }
+    };
+    let mut rewrite = match &definition.domain().mark {
+        Some(mark) => planned_again(definition, &base, mark, None, input)?,
+        None => apply(&base, plan(input, base.domain())?, input)?,
+    };
+    rewrite.plan.changes.splice(..0, change);
+    rewrite.plan.notes.extend(notes);
+    Ok(rewrite)
+}
+
+fn planned_again(
+    definition: &Definition,
+    base: &Definition,
+    mark: &Mark,
+    origin: Option<&Origin>,
+    input: &PlanInput<'_>,
+) -> Result<Rewrite, Refusal> {
     let domain = definition.domain();
     let chosen = mark.devices.iter().any(|marked| is_chosen(domain, marked));
     let replaced = mark.devices.iter().any(|marked| marked.replaced.is_some());
@@ -109,7 +158,7 @@ fn again(
         text: "the elements added before are replaced: they were for other devices, recipes, host or versions, or were edited"
             .to_owned(),
     });
-    apply(&base, plan, &input)
+    apply(base, plan, &input)
 }
 
 /// True for a device that the user moved from our root port to a port that is not ours.
@@ -153,6 +202,7 @@ fn edited<'e>(text: &str, edits: impl IntoIterator<Item = &'e Edit>) -> Result<S
 pub(crate) fn of_start<'a>(input: &PlanInput<'a>) -> PlanInput<'a> {
     PlanInput {
         egm: None,
+        numa: NumaInput::default(),
         asked: false,
         formatted: false,
         ..*input

@@ -16,6 +16,7 @@ use super::method::{Access, Kind, Method, REFUSAL};
 use super::{BusError, Manager, caller};
 use crate::libvirt::DomainRef;
 use crate::prepare;
+use domain::NumaMode;
 use planner::json;
 
 /// Options of a call, by key.
@@ -79,11 +80,19 @@ impl<'a> Call<'a> {
     }
 
     /// The options of a plan.
-    pub(super) fn plan_options(&self) -> prepare::Options {
-        prepare::Options {
+    ///
+    /// # Errors
+    /// `numa` has another value than `mirror` and `keep`.
+    pub(super) fn plan_options(&self) -> Result<prepare::Options, BusError> {
+        let numa = self.text("numa").map(|text| {
+            let wrong = |why| BusError::failed(format!("option 'numa': {why}"));
+            text.parse::<NumaMode>().map_err(wrong)
+        });
+        Ok(prepare::Options {
             replace: self.flag("replace"),
             egm: self.has("egm").then(|| self.flag("egm")),
-        }
+            numa: numa.transpose()?,
+        })
     }
 
     /// A text option.

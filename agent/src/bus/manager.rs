@@ -104,7 +104,8 @@ impl Manager {
 
     /// Returns what a domain's definition needs, as JSON: reasons, hunks of a diff, edits, and the inputs of the plan.
     /// Changes nothing. Option `replace` (b): replace a guest address that contradicts the recipe. Option `egm` (b): set
-    /// the domain's option for EGM to on or off, variantd.recipe(5).
+    /// the domain's option for EGM to on or off. Option `numa` (s): set the domain's option for the NUMA layout to
+    /// `mirror` or `keep`, variantd.recipe(5).
     async fn plan(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -115,15 +116,15 @@ impl Manager {
         let planned = call.json(async {
             let domain = call.domain(domain).await?;
             call.admit(&About::Domain(domain.clone())).await?;
-            let saved_plan = self.worker.propose(domain, call.plan_options());
+            let saved_plan = self.worker.propose(domain, call.plan_options()?);
             call.costly(saved_plan).await
         });
         planned.await
     }
 
     /// Completes the XML of a guest that has no definition, or none yet, for virDomainCreateXML or virDomainDefineXML;
-    /// `findings` lists the added elements and the notes as JSON. Changes nothing. Options `replace` (b) and `egm` (b) as for
-    /// `Plan`.
+    /// `findings` lists the added elements and the notes as JSON. Changes nothing. Options `replace` (b), `egm` (b) and
+    /// `numa` (s) as for `Plan`.
     #[zbus(out_args("completed", "findings"))]
     async fn prepare_xml(
         &self,
@@ -134,7 +135,7 @@ impl Manager {
         let call = Call::new(self, &header, options)?;
         let planned = async {
             call.admit(&About::Nothing).await?;
-            let saved_plan = self.worker.propose_text(xml, call.plan_options());
+            let saved_plan = self.worker.propose_text(xml, call.plan_options()?);
             let saved_plan = call.costly(saved_plan).await?;
             let findings = json::text(&saved_plan.findings());
             Ok((saved_plan.text, findings))
@@ -174,8 +175,8 @@ impl Manager {
             .await
     }
 
-    /// Completes a domain's definition and returns the added elements as JSON. Options `replace` (b) and `egm` (b) as for
-    /// `Plan`. Option `plan` (s), alone: make exactly the edits that `Plan` returned, or
+    /// Completes a domain's definition and returns the added elements as JSON. Options `replace` (b), `egm` (b) and
+    /// `numa` (s) as for `Plan`. Option `plan` (s), alone: make exactly the edits that `Plan` returned, or
     /// refuse if the definition, host, recipes or versions changed since.
     async fn prepare(
         &self,
@@ -192,7 +193,7 @@ impl Manager {
             Ok(match saved {
                 Some(saved) => self.worker.apply(domain, saved).await?,
                 None => {
-                    let trigger = Trigger::Request(call.plan_options());
+                    let trigger = Trigger::Request(call.plan_options()?);
                     self.worker.prepare(domain, trigger).await?
                 }
             })
@@ -513,7 +514,10 @@ fn bind_options(call: &Call<'_>) -> Result<BindOptions, BusError> {
 
 /// The saved plan among the options.
 fn saved(call: &Call<'_>, text: String) -> Result<SavedPlan, BusError> {
-    if let Some(key) = ["replace", "egm"].into_iter().find(|key| call.has(key)) {
+    if let Some(key) = ["replace", "egm", "numa"]
+        .into_iter()
+        .find(|key| call.has(key))
+    {
         return Err(BusError::failed(format!(
             "option 'plan' excludes '{key}': the plan contains that choice"
         )));

@@ -20,12 +20,18 @@ pub(super) const REFUSAL: Choice = Choice::flag("refusal");
 pub(super) static ALL: [Method; 18] = [
     Method::public("ListDomains"),
     Method::public("ListDevices"),
-    Method::asks("Plan", Action::Plan)
-        .in_turn()
-        .with(&[Choice::flag("replace"), Choice::flag("egm")]),
+    Method::asks("Plan", Action::Plan).in_turn().with(&[
+        Choice::flag("replace"),
+        Choice::flag("egm"),
+        Choice::text("numa"),
+    ]),
     Method::asks("PrepareXml", Action::Plan)
         .in_turn()
-        .with(&[Choice::flag("replace"), Choice::flag("egm")])
+        .with(&[
+            Choice::flag("replace"),
+            Choice::flag("egm"),
+            Choice::text("numa"),
+        ])
         .taking(XML),
     Method::asks("PrepareDevice", Action::Plan)
         .in_turn()
@@ -35,6 +41,7 @@ pub(super) static ALL: [Method; 18] = [
         .with(&[
             Choice::flag("replace"),
             Choice::flag("egm"),
+            Choice::text("numa"),
             Choice::text("plan"),
         ])
         .taking(saved_plan::MAX_BYTES)

@@ -159,6 +159,7 @@ impl Scene {
             target: target.versions().parse().expect("target"),
             replace: false,
             egm: None,
+            numa: planner::plan::NumaInput::default(),
             asked: true,
             formatted: false,
             libvirt: &planner::from_libvirt::NOTHING,

@@ -94,6 +94,7 @@ fn plan_input<'a>(host: &'a Host, versions: &str) -> PlanInput<'a> {
         target: versions.parse().expect("versions"),
         replace: false,
         egm: None,
+        numa: planner::plan::NumaInput::default(),
         asked: true,
         formatted: false,
         libvirt: &planner::from_libvirt::NOTHING,

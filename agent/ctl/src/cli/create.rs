@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::capacity::Numa;
 use super::problem::{Coded, Exit, Problem};
 use super::{Switch, domain, input, output, plan};
 use crate::inquiry;
@@ -27,6 +28,9 @@ pub(super) struct Request {
     /// Set the domain's option for EGM: the GPUs' EGM regions are the guest's memory, or are not
     #[arg(long, value_enum, value_name = "WHETHER")]
     egm: Option<Switch>,
+    /// Set the domain's option for the NUMA layout: mirror the host nodes of its devices, or keep the definition's own
+    #[arg(long, value_enum, value_name = "MODE")]
+    numa: Option<Numa>,
     /// Leave the guest paused
     #[arg(long)]
     paused: bool,
@@ -47,6 +51,7 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let wanted = domain::Wanted {
         replace: request.replace,
         egm: request.egm.map(bool::from),
+        numa: request.numa.map(Into::into),
     };
     let (completed, findings) = domain::complete(&text, wanted)?;
     // Before the start, which can take minutes.

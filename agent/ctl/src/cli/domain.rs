@@ -13,6 +13,7 @@ use super::{input, output};
 use api::client::{Fault, ManagerProxy, Options};
 use api::refused::{self, Kind};
 use api::report::{Item, Outcome, Report};
+use domain::NumaMode;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::saved_plan::{Findings, MAX_BYTES, SavedPlan};
@@ -22,12 +23,15 @@ use planner::saved_plan::{Findings, MAX_BYTES, SavedPlan};
 pub(super) struct Wanted {
     pub(super) replace: bool,
     pub(super) egm: Option<bool>,
+    pub(super) numa: Option<NumaMode>,
 }
 
 impl Wanted {
     fn options(self) -> Options<'static> {
         let egm = self.egm.map(|egm| ("egm", egm.into()));
-        options([("replace", self.replace.into())].into_iter().chain(egm))
+        let numa = self.numa.map(|numa| ("numa", numa.as_str().into()));
+        let replace = [("replace", self.replace.into())];
+        options(replace.into_iter().chain(egm).chain(numa))
     }
 }
 

@@ -44,7 +44,10 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
         request.wanted.target,
         request.wanted.replace,
     )?
-    .with_egm(request.wanted.egm.map(bool::from));
+    .with_options(
+        request.wanted.egm.map(bool::from),
+        request.wanted.numa.map(Into::into),
+    );
     let mut bar = Bar::new(hosts.len());
     let asked = fleet::ask(&hosts, &question, |done| bar.show(done));
     bar.clear();

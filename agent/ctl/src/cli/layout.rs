@@ -1,6 +1,6 @@
 //! `variantctl layout`: the NUMA layout of a guest on a host, as tables, JSON, or written into the definition.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
@@ -10,10 +10,10 @@ use kernel_glue::numa::RangeList;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{HostView, completion, defined, input, output, plan};
+use super::{HostView, capacity, completion, defined, input, output, plan};
 use domain::edit::apply;
 use domain::{Definition, Domain, MAX_BYTES};
-use planner::layout::{self, Layout, LayoutCell, LayoutInput, Other};
+use planner::layout::{self, Layout, LayoutCell, LayoutInput};
 use planner::saved_plan::Note;
 use planner::size::kib_in_units;
 
@@ -35,7 +35,8 @@ pub(super) struct Request {
 pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem> {
     let definition = request.definition(host_view)?;
     let domain = definition.domain();
-    let others = request.others(host_view, domain)?;
+    let is_file = plan::is_file(&request.subject);
+    let others = capacity::others(host_view, domain, &request.beside, is_file)?;
     let capacity = capacity(host_view)?;
     let layout_input = LayoutInput {
         host: &host_view.host,
@@ -70,36 +71,6 @@ impl Request {
         let found = defined::in_libvirt(host_view, &name, None)?;
         Ok(Definition::parse(found.domain.xml)?)
     }
-
-    /// The other guests. Their definitions are read from libvirt on this host only, and a file is planned without libvirt as well.
-    fn others(&self, host_view: &HostView, domain: &Domain) -> Result<Vec<Other>, Problem> {
-        let numa = &host_view.host.numa;
-        let read = |file: &PathBuf| Ok(Domain::parse(&input::text(file, MAX_BYTES)?)?);
-        let mut all: Vec<Domain> = self
-            .beside
-            .iter()
-            .map(read)
-            .collect::<Result<_, Problem>>()?;
-        if self.beside.is_empty() && host_view.root == Path::new("/") {
-            match defined::all() {
-                Ok(domains) => all = domains,
-                Err(why) if plan::is_file(&self.subject) => {
-                    output::say(&format!("note: pins of other guests are unknown: {why}"));
-                }
-                Err(why) => return Err(why),
-            }
-        }
-        // A definition in a file may have no UUID.
-        let is_other = |one: &&Domain| match (&one.uuid, &domain.uuid) {
-            (Some(one), Some(own)) => one != own,
-            _ => one.name != domain.name,
-        };
-        Ok(all
-            .iter()
-            .filter(is_other)
-            .map(|one| Other::of(numa, one))
-            .collect())
-    }
 }
 
 /// CPUs and huge pages; a snapshot has none of them.
@@ -110,8 +81,7 @@ fn capacity(host_view: &HostView) -> Result<Capacity, Problem> {
         );
         return Ok(Capacity::default());
     }
-    let read = Capacity::read(&host_view.root, &host_view.host.numa);
-    read.map_err(|failure| Problem::Failed(failure.to_string()))
+    capacity::read(host_view)
 }
 
 fn text(host_view: &HostView, domain: &Domain, layout: &Layout) -> String {

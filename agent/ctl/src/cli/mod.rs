@@ -5,6 +5,7 @@
 
 mod atomics;
 mod bind;
+mod capacity;
 mod completion;
 mod config;
 mod connect;
@@ -59,6 +60,7 @@ use planner::stack::Stack;
 use planner::target::Target;
 use settings::config::{Config, ConfigError};
 
+use capacity::Numa;
 use problem::{Coded, Exit, Problem};
 
 /// Assign GPUs that need a VFIO variant driver to libvirt guests
@@ -147,6 +149,9 @@ enum Verb {
         /// Set the domain's option for EGM: the GPUs' EGM regions are the guest's memory, or are not
         #[arg(long, value_enum, value_name = "WHETHER", conflicts_with = "plan")]
         egm: Option<Switch>,
+        /// Set the domain's option for the NUMA layout: mirror the host nodes of its devices, or keep the definition's own
+        #[arg(long, value_enum, value_name = "MODE", conflicts_with = "plan")]
+        numa: Option<Numa>,
         /// Make exactly the edits that 'plan --json' put into FILE ('-' for standard input), or refuse
         /// because the definition, the host, the recipes or the versions changed since
         #[arg(long, value_name = "FILE")]
@@ -299,6 +304,9 @@ struct PlanArguments {
     /// Set the domain's option for EGM: the GPUs' EGM regions are the guest's memory, or are not
     #[arg(long, value_enum, value_name = "WHETHER")]
     egm: Option<Switch>,
+    /// Set the domain's option for the NUMA layout: mirror the host nodes of its devices, or keep the definition's own
+    #[arg(long, value_enum, value_name = "MODE")]
+    numa: Option<Numa>,
     /// Ask VFIO for the BARs of devices that are on their recipe's driver; opens and resets them (root only)
     #[arg(long)]
     regions: bool,
@@ -413,11 +421,13 @@ fn run(cli: &Cli) -> Result<(), Problem> {
             domain,
             replace,
             egm,
+            numa,
             ..
         } => {
             let wanted = domain::Wanted {
                 replace: *replace,
                 egm: egm.map(bool::from),
+                numa: numa.map(Into::into),
             };
             domain::prepare(domain.as_deref().unwrap_or_default(), wanted, cli.json)
         }

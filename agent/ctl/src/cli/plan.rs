@@ -6,6 +6,7 @@ use std::path::Path;
 use kernel_glue::address::PciAddress;
 use kernel_glue::host::{Gap, Host};
 
+use super::capacity::Facts;
 use super::problem::Problem;
 use super::{Cli, Definition, HostView, Request, diff, domain, host_view, input, output, region};
 use ::domain::MAX_BYTES;
@@ -30,6 +31,7 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     let wanted = domain::Wanted {
         replace: request.wanted.replace,
         egm: request.wanted.egm.map(bool::from),
+        numa: request.wanted.numa.map(Into::into),
     };
     let (saved_plan, json) = domain::plan(&name, wanted).map_err(|problem| {
         problem.with(&format!(
@@ -46,7 +48,8 @@ pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
 pub(super) fn rewrite(host_view: &HostView, definition: &Definition) -> Result<(), Problem> {
     let read = ::domain::Definition::parse(input::text(&definition.file, MAX_BYTES)?)?;
     let host = region::host(host_view, read.domain(), definition.wanted.regions)?;
-    let plan_input = plan_input(host_view, &host, &definition.wanted);
+    let facts = Facts::of_file(host_view, read.domain(), definition.wanted.numa)?;
+    let plan_input = plan_input(host_view, &host, &definition.wanted, &facts);
     if host_view.json {
         return output::object(json(&SavedPlan::make(&read, &plan_input)?)?);
     }
@@ -69,7 +72,9 @@ fn show_file(host_view: &HostView, request: &Request) -> Result<(), Problem> {
     let text = input::text(&request.subject, MAX_BYTES)?;
     let definition = ::domain::Definition::parse(one_end(&text))?;
     let host = region::host(host_view, definition.domain(), request.wanted.regions)?;
-    let saved_plan = SavedPlan::make(&definition, &plan_input(host_view, &host, &request.wanted))?;
+    let facts = Facts::of_file(host_view, definition.domain(), request.wanted.numa)?;
+    let plan_input = plan_input(host_view, &host, &request.wanted, &facts);
+    let saved_plan = SavedPlan::make(&definition, &plan_input)?;
     if host_view.json {
         return output::object(json(&saved_plan)?);
     }
@@ -100,6 +105,7 @@ fn plan_input<'a>(
     host_view: &'a HostView,
     host: &'a Host,
     wanted: &super::PlanArguments,
+    facts: &'a Facts,
 ) -> PlanInput<'a> {
     PlanInput {
         host,
@@ -107,6 +113,7 @@ fn plan_input<'a>(
         target: wanted.target.unwrap_or(assumed(host_view)),
         replace: wanted.replace,
         egm: wanted.egm.map(bool::from),
+        numa: facts.input(),
         asked: true,
         formatted: false,
         libvirt: &planner::from_libvirt::NOTHING,

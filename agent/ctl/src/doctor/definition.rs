@@ -66,6 +66,7 @@ fn planned(scene: &Scene, one: &Guest) -> Result<Vec<Code>, Refusal> {
         },
         replace: false,
         egm: None,
+        numa: planner::plan::NumaInput::default(),
         asked: true,
         formatted: true,
         libvirt: &one.libvirt,

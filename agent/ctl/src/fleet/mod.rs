@@ -10,10 +10,10 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 
 use agent::snapshot::Runs;
-use domain::Definition;
 use domain::code::Code;
 use domain::refusal::Refusal;
-use planner::plan::{Plan, PlanInput};
+use domain::{Definition, NumaMode};
+use planner::plan::{NumaInput, Plan, PlanInput};
 use planner::recipe::Recipes;
 use planner::revert::revert;
 use planner::rewrite;
@@ -36,6 +36,8 @@ pub(crate) struct Question<'a> {
     replace: bool,
     /// Sets the domain's option for EGM.
     egm: Option<bool>,
+    /// Sets the domain's option for the NUMA layout.
+    numa: Option<NumaMode>,
 }
 
 /// Host devices that the guest gets past libvirt, or perhaps from a network that no snapshot shows.
@@ -96,12 +98,13 @@ impl<'a> Question<'a> {
             target,
             replace,
             egm: None,
+            numa: None,
         })
     }
 
-    /// The same with this option of the domain.
-    pub(crate) fn with_egm(self, egm: Option<bool>) -> Self {
-        Self { egm, ..self }
+    /// The same with these options of the domain.
+    pub(crate) fn with_options(self, egm: Option<bool>, numa: Option<NumaMode>) -> Self {
+        Self { egm, numa, ..self }
     }
 
     /// Plans for one host.
@@ -110,6 +113,10 @@ impl<'a> Question<'a> {
         let input = PlanInput {
             replace: self.replace,
             egm: self.egm,
+            numa: NumaInput {
+                wanted: self.numa,
+                facts: None,
+            },
             target: self.target.unwrap_or(runs.target()),
             ..PlanInput::newest(host, self.recipes)
         };

@@ -956,6 +956,38 @@ codes! {
         source: "libvirt, NUMA tuning and CPU tuning",
     }
 
+    /// The guest's layout is not that of the host nodes of its devices.
+    LayoutMissing = "VD-NUM-026" {
+        severity: Missing,
+        explanation: "With numa='mirror' in the domain's options, or default = \"mirror\" in [numa] of the recipe, the definition gets cells, \
+            memory bindings, pins, processor topology and huge pages of the host nodes of its devices. They stay until the \
+            guest's vCPUs or devices or the host's nodes change, and 'revert' removes them.",
+        source: "variantd.recipe(5), OPTIONS OF A DOMAIN",
+    }
+
+    /// The domain's option for the NUMA layout is set.
+    NumaOption = "VD-NUM-027" {
+        severity: Note,
+        explanation: "With --numa, 'plan', 'prepare' and 'create' write numa='mirror' or numa='keep' into the domain's options in \
+            <metadata>. The option stays after 'revert'. 'keep' removes a layout that variantd wrote.",
+        source: "variantd.recipe(5), OPTIONS OF A DOMAIN",
+    }
+
+    /// The CPUs and huge pages of the host are not known, so its layout cannot be mirrored.
+    LayoutUnknown = "VD-NUM-028" {
+        severity: Refusal,
+        explanation: "A layout needs the online CPUs, cores, caches and huge pages of the host. They are read on the host and from a \
+            recorded host ('variantctl record-host'); a snapshot of an older release has none.",
+        source: "Linux, Documentation/ABI/stable/sysfs-devices-system-cpu",
+    }
+
+    /// A plan without the CPUs and huge pages of the host leaves out the NUMA layout that the options ask for.
+    LayoutLeftOut = "VD-NUM-029" {
+        severity: Warning,
+        explanation: "The other pieces are planned. 'variantctl prepare' on the host writes the layout.",
+        source: "variantd.recipe(5), OPTIONS OF A DOMAIN",
+    }
+
     /// A device was hot-unplugged, and its initiators still exist.
     InitiatorsStale = "VD-ATM-041" {
         severity: Warning,

@@ -17,7 +17,7 @@ mod cpu;
 mod finding;
 mod memory;
 mod node;
-mod other;
+mod piece;
 mod xml;
 
 use kernel_glue::address::PciAddress;
@@ -25,12 +25,14 @@ use kernel_glue::capacity::Capacity;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
-use crate::plan::Note;
+use crate::plan::{Note, PlanInput};
 use domain::Domain;
 use domain::code::Code;
 use domain::refusal::Refusal;
 
-pub use other::Other;
+pub use crate::other_guest::Other;
+pub use piece::needs_facts;
+pub(crate) use piece::{State, left_out, state, undo, written};
 pub use xml::edits;
 
 /// What a layout is computed from.
@@ -42,6 +44,19 @@ pub struct LayoutInput<'a> {
     pub capacity: &'a Capacity,
     /// All other guests, defined and running.
     pub others: &'a [Other],
+}
+
+impl<'a> LayoutInput<'a> {
+    /// The input for the layout of a plan; `None` if the plan has no facts for one.
+    #[must_use]
+    pub fn of(input: &PlanInput<'a>) -> Option<Self> {
+        let facts = input.numa.facts?;
+        Some(Self {
+            host: input.host,
+            capacity: facts.capacity,
+            others: facts.others,
+        })
+    }
 }
 
 /// A guest's layout.
@@ -95,6 +110,20 @@ pub struct Topology {
     pub cores: u32,
     /// `threads` of a core.
     pub threads: u32,
+}
+
+impl Topology {
+    /// Sockets, dies, clusters, cores, threads.
+    #[must_use]
+    pub const fn values(self) -> [u32; 5] {
+        [
+            self.sockets,
+            self.dies,
+            self.clusters,
+            self.cores,
+            self.threads,
+        ]
+    }
 }
 
 impl LayoutCell {
@@ -241,5 +270,7 @@ fn split_to_all(total: u64, weights: &[u64], limits: &[u64]) -> Option<Vec<u64>>
     Some(shares)
 }
 
+#[cfg(test)]
+mod piece_test;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,12 @@
 //! A layout as edits of its definition. The user's own elements stay: what contradicts the layout is a refusal.
 
+use std::collections::BTreeMap;
+
+use kernel_glue::numa::RangeList;
+
 use super::Layout;
 use crate::plan::fragment::Fragment;
+use crate::size::kib_in_units;
 use domain::code::Code;
 use domain::edit::{Edit, Element};
 use domain::hint::{Hint, line};
@@ -14,10 +19,12 @@ use domain::{Domain, Domain as Guest};
 /// # Errors
 /// A refusal when the definition has cells, pins, bindings, a topology or page sizes of its own.
 pub fn edits(layout: &Layout, domain: &Domain) -> Result<Vec<Edit>, Refusal> {
-    if let Some(own) = own(domain) {
-        let reason = format!("the definition has its own {own}, which the layout does not replace");
+    if let Some(own) = own(domain, layout) {
+        let (name, have, want) = (own.name, own.have, own.want);
+        let reason =
+            format!("the definition has its own {name} ({have}), and the layout has {want}");
         let hint = Hint::with("{}", line(["virsh", "edit", &domain.name]));
-        let hint = hint.after(&format!("remove {own} with "));
+        let hint = hint.after(&format!("remove {name} with "));
         return Err(Refusal::new(Code::LayoutTaken, reason, hint));
     }
     let tuning = &domain.tuning;
@@ -55,26 +62,131 @@ pub fn edits(layout: &Layout, domain: &Domain) -> Result<Vec<Edit>, Refusal> {
     Ok(edits)
 }
 
-/// The first element that says something else than a layout would.
-fn own(domain: &Guest) -> Option<&'static str> {
-    let binding = &domain.binding;
-    let is_own = [
-        (!domain.cells.is_empty(), "<numa> cells"),
-        (domain.numa.is_some(), "<numa>"),
-        (domain.tuning.has_topology, "<topology>"),
-        (!binding.pins.is_empty(), "<vcpupin>"),
-        (binding.cpuset.is_some(), "<vcpu cpuset>"),
-        (domain.tuning.is_automatic, "<vcpu placement='auto'>"),
-        (binding.emulator.is_some(), "<emulatorpin>"),
-        (!binding.iothreads.is_empty(), "<iothreadpin>"),
-        (binding.memory.is_some(), "<numatune><memory>"),
-        (!domain.memory_nodes.is_empty(), "<memnode>"),
-        (domain.platform.hugepages, "<hugepages>"),
-    ];
-    is_own
-        .into_iter()
-        .find(|(is_own, _)| *is_own)
-        .map(|(_, name)| name)
+/// The parents of a layout's elements, by name.
+pub(super) fn parents(domain: &Guest) -> [(&'static str, Option<&Element>); 4] {
+    let tuning = &domain.tuning;
+    [
+        ("cpu", domain.cpu.as_ref()),
+        ("cputune", tuning.cputune.as_ref()),
+        ("numatune", tuning.numatune.as_ref()),
+        ("memoryBacking", tuning.memory_backing.as_ref()),
+    ]
+}
+
+/// True for a definition without a layout of its own, into which one can be written.
+pub(super) fn is_free(domain: &Guest) -> bool {
+    let has_egm = !domain.platform.egm.is_empty() || domain.options.egm == Some(true);
+    let mut names = NAMES.into_iter();
+    !has_egm && !names.any(|name| have(domain, name).is_some())
+}
+
+/// An element of the user that a layout has as well, with both values.
+struct Own {
+    name: &'static str,
+    have: String,
+    want: String,
+}
+
+/// What a definition may have of its own.
+const NAMES: [&str; 10] = [
+    "<numa>",
+    "<topology>",
+    "<vcpupin>",
+    "<vcpu cpuset>",
+    "<vcpu placement='auto'>",
+    "<emulatorpin>",
+    "<iothreadpin>",
+    "<numatune><memory>",
+    "<memnode>",
+    "<hugepages>",
+];
+
+/// The definition's value for one of [`NAMES`].
+fn have(domain: &Guest, name: &str) -> Option<String> {
+    let (binding, tuning) = (&domain.binding, &domain.tuning);
+    let first = |pins: &BTreeMap<u32, RangeList>, what: &str| {
+        let (id, cpus) = pins.first_key_value()?;
+        Some(format!("{what} {id} on CPUs {cpus}"))
+    };
+    match name {
+        "<numa>" => domain.numa.as_ref().map(|_| cells(domain.cells.len())),
+        "<topology>" => tuning.topology.map(|values| in_words(&values)),
+        "<vcpupin>" => first(&binding.pins, "vCPU"),
+        "<vcpu cpuset>" => binding.cpuset.as_ref().map(|cpus| format!("CPUs {cpus}")),
+        "<vcpu placement='auto'>" => tuning.is_automatic.then(|| "numad places it".to_owned()),
+        "<emulatorpin>" => binding.emulator.as_ref().map(|cpus| format!("CPUs {cpus}")),
+        "<iothreadpin>" => first(&binding.iothreads, "iothread"),
+        "<numatune><memory>" => binding
+            .memory
+            .as_ref()
+            .map(|nodes| format!("nodes {nodes}")),
+        "<memnode>" => {
+            let node = domain.memory_nodes.first()?;
+            Some(format!("cell {} on nodes {}", node.cell, node.nodes))
+        }
+        _ => {
+            let sizes = tuning.page_kib.iter().map(|size| kib_in_units(*size));
+            let sizes: Vec<String> = sizes.collect();
+            let sizes = match sizes.is_empty() {
+                true => "the default size".to_owned(),
+                false => sizes.join(", "),
+            };
+            domain.platform.hugepages.then_some(sizes)
+        }
+    }
+}
+
+/// A layout's value for one of [`NAMES`].
+fn want(layout: &Layout, name: &str) -> String {
+    let cpus: RangeList = layout
+        .cells
+        .iter()
+        .flat_map(|cell| cell.pins.clone())
+        .collect();
+    let nodes: RangeList = layout
+        .cells
+        .iter()
+        .map(|cell| u32::from(cell.node))
+        .collect();
+    let first = layout.cells.first();
+    match name {
+        "<numa>" => cells(layout.cells.len()),
+        "<topology>" => in_words(&layout.topology.values()),
+        "<vcpupin>" => {
+            let cpu = first.and_then(|cell| cell.pins.first());
+            cpu.map_or_else(String::new, |cpu| format!("vCPU 0 on CPU {cpu}"))
+        }
+        "<vcpu cpuset>" | "<vcpu placement='auto'>" => format!("CPUs {cpus}"),
+        "<emulatorpin>" | "<iothreadpin>" => format!("CPUs {}", layout.emulator),
+        "<numatune><memory>" => format!("nodes {nodes}"),
+        "<memnode>" => {
+            first.map_or_else(String::new, |cell| format!("cell 0 on node {}", cell.node))
+        }
+        _ => match layout.page_kib {
+            Some(size) => kib_in_units(size),
+            None => "normal pages".to_owned(),
+        },
+    }
+}
+
+/// The first of the user's elements that a layout has as well.
+fn own(domain: &Guest, layout: &Layout) -> Option<Own> {
+    NAMES.into_iter().find_map(|name| {
+        let have = have(domain, name)?;
+        let want = want(layout, name);
+        Some(Own { name, have, want })
+    })
+}
+
+fn cells(count: usize) -> String {
+    match count {
+        1 => "1 cell".to_owned(),
+        _ => format!("{count} cells"),
+    }
+}
+
+fn in_words([sockets, dies, clusters, cores, threads]: &[u32; 5]) -> String {
+    format!("{sockets} sockets, {dies} dies, {clusters} clusters, {cores} cores, {threads} threads")
 }
 
 /// Inserts elements of `<domain>` after its heading and metadata.

@@ -45,19 +45,21 @@ pub(crate) mod window;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
 use crate::from_libvirt::{FromLibvirt, NOTHING};
+use crate::other_guest::Other;
 use crate::recipe::{Prepare, Recipe, Recipes};
 use crate::target::{Target, Versions};
 use domain::code::{Code, Severity};
 use domain::edit::Edit;
 use domain::hint::Hint;
 use domain::refusal::Refusal;
-use domain::{Added, Domain, Hostdev};
+use domain::{Added, Domain, Hostdev, NumaMode};
 use part::Part;
 use placement::Placed;
 
@@ -74,6 +76,8 @@ pub struct PlanInput<'a> {
     pub replace: bool,
     /// Sets the domain's option `egm`; `None` leaves it as it is.
     pub egm: Option<bool>,
+    /// The NUMA layout that the caller asks for, and the facts for one.
+    pub numa: NumaInput<'a>,
     /// A user asked: recipes with `prepare = "on-request"` apply as well.
     pub asked: bool,
     /// libvirt formatted the XML, so libvirt may have chosen a guest address. Such an address is moved to an expander bus
@@ -93,11 +97,31 @@ impl<'a> PlanInput<'a> {
             target: Versions::NEWEST_TESTED.into(),
             replace: false,
             egm: None,
+            numa: NumaInput::default(),
             asked: true,
             formatted: false,
             libvirt: &NOTHING,
         }
     }
+}
+
+/// What a NUMA layout is computed from, besides the host and the domain.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NumaInput<'a> {
+    /// Sets the domain's option `numa`; `None` leaves it as it is.
+    pub wanted: Option<NumaMode>,
+    /// CPUs and huge pages of the host, and what other guests hold of them; `None` if they are not known. A layout that is in
+    /// the definition is then kept as it is.
+    pub facts: Option<NumaFacts<'a>>,
+}
+
+/// What guests can have of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct NumaFacts<'a> {
+    /// CPUs and huge pages.
+    pub capacity: &'a Capacity,
+    /// All other guests, defined and running.
+    pub others: &'a [Other],
 }
 
 /// What a domain needs.
@@ -433,6 +457,18 @@ fn assigned<'a>(input: &PlanInput<'a>, domain: &'a Domain) -> Result<Vec<Assigne
         });
     }
     Ok(assigned)
+}
+
+/// The recipes of a domain's devices.
+///
+/// # Errors
+/// The host does not have one of its devices.
+pub(crate) fn recipes<'a>(
+    input: &PlanInput<'a>,
+    domain: &'a Domain,
+) -> Result<Vec<&'a Recipe>, Refusal> {
+    let assigned = assigned(input, domain)?;
+    Ok(assigned.into_iter().map(|one| one.recipe).collect())
 }
 
 pub(crate) fn host_device(host: &Host, address: PciAddress) -> Result<&Device, Refusal> {

@@ -130,6 +130,7 @@ impl Fixture {
             target: crate::target::Versions::NEWEST_TESTED.into(),
             replace: false,
             egm: None,
+            numa: NumaInput::default(),
             asked: true,
             formatted: false,
             libvirt: &crate::from_libvirt::NOTHING,

@@ -18,7 +18,8 @@ pub use extra::Extra;
 pub use load::{DIRECTORY, LoadError, MAX_FILES};
 pub use schema::{
     AcpiTable, Atomics, Attributes, BIND, Egm, Expander, Fallback, Functions, Guest, Initiators,
-    Member, Need, Otherwise, Per, Placement, Prepare, Recipe, ResetFault, Smmu, UNSAID, Window,
+    Member, Need, NumaRule, Otherwise, Per, Placement, Prepare, Recipe, ResetFault, Smmu, UNSAID,
+    Window,
 };
 
 /// The recipes compiled in: file name and text.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use domain::NumaMode;
 use kernel_glue::device::Device;
 use kernel_glue::driver::DriverName;
 use kernel_glue::id::PciId;
@@ -58,6 +59,8 @@ pub struct Recipe {
     pub iommufd: Need,
     /// EGM memory; without this section the guest gets none, also on request.
     pub egm: Option<Egm>,
+    /// The NUMA layout; without this section the definition's own is kept, unless the domain's options say otherwise.
+    pub numa: Option<NumaRule>,
     /// The 64-bit MMIO window; without this section it keeps no driver.
     pub window: Option<Window>,
     /// ACPI tables that are passed to the guest's firmware unchanged.
@@ -261,6 +264,31 @@ pub enum Attributes {
 pub struct Egm {
     /// How much it is needed, unless the domain's options say otherwise.
     pub need: Need,
+}
+
+/// The NUMA layout of guests with its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NumaRule {
+    /// What a domain gets whose options do not have `numa`. `mirror` does not apply to a definition with a layout of its own.
+    #[serde(with = "mode")]
+    pub default: NumaMode,
+}
+
+/// The mode in its printed form.
+mod mode {
+    use domain::NumaMode;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(mode: &NumaMode, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(mode)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<NumaMode, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
 }
 
 /// An ACPI table (`<os><acpi><table>`).

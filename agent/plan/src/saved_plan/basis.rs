@@ -11,7 +11,7 @@ use crate::plan::PlanInput;
 use crate::recipe::{Member, Recipes, Sourced};
 use crate::stack::{Feature, Stack};
 use crate::target::Version;
-use domain::Definition;
+use domain::{Definition, NumaMode};
 
 /// The inputs of a plan, by fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,13 @@ pub struct Basis {
     /// The domain's option `egm` that is set; left out where it stays, as in earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egm: Option<bool>,
+    /// The domain's option `numa` that is set; left out where it stays, as in earlier releases.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "form::optional_text"
+    )]
+    pub numa: Option<NumaMode>,
 }
 
 impl Basis {
@@ -53,6 +60,7 @@ impl Basis {
             variantd: env!("CARGO_PKG_VERSION").to_owned(),
             replace: input.replace,
             egm: input.egm,
+            numa: input.numa.wanted,
         }
     }
 

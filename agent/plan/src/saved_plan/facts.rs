@@ -5,6 +5,7 @@
 //! - identity, place, BARs and PCI Express capabilities of each PCI function that a recipe covers or the domain assigns, of the
 //!   rest of its IOMMU group and of the bridges above them;
 //! - CPUs and distances of each NUMA node, and which nodes are generic initiators;
+//! - for a domain that has or asks for a NUMA layout, CPUs and huge pages, and what other guests hold of the host;
 //! - for a domain that has or asks for EGM memory, the EGM regions of its devices and those that it names;
 //! - address width, iommufd and the kernel's release.
 //!
@@ -24,9 +25,10 @@ use serde::Serialize;
 
 use crate::fingerprint::Fingerprint;
 use crate::json;
-use crate::plan::PlanInput;
+use crate::other_guest::Other;
+use crate::plan::{NumaFacts, PlanInput};
 use crate::recipe::{Need, Recipes};
-use domain::Domain;
+use domain::{Domain, NumaMode};
 
 #[derive(Serialize)]
 struct DeviceFacts<'a> {
@@ -78,8 +80,20 @@ pub(super) fn fingerprints(
     if !regions.is_empty() {
         parts.push(("EGM regions", json::text(&regions)));
     }
+    if let Some(facts) = mirrored(domain, input) {
+        let others: Vec<_> = facts.others.iter().map(Other::facts).collect();
+        let text = json::text(&(facts.capacity, others));
+        parts.push(("CPUs, huge pages or other guests", text));
+    }
     let fingerprint = |(name, text): (&str, String)| (name.to_owned(), Fingerprint::of(&text));
     parts.into_iter().map(fingerprint).collect()
+}
+
+/// The facts for a NUMA layout, for a domain that has or asks for one.
+fn mirrored<'a>(domain: &Domain, input: &PlanInput<'a>) -> Option<NumaFacts<'a>> {
+    let option = input.numa.wanted.or(domain.options.numa);
+    let is_mirrored = option == Some(NumaMode::Mirror) || domain.layout.is_some();
+    input.numa.facts.filter(|_| is_mirrored)
 }
 
 fn devices<'a>(domain: &Domain, host: &'a Host, recipes: &Recipes) -> Vec<DeviceFacts<'a>> {

@@ -74,6 +74,12 @@ fn lines(base: &str, changes: &[Change]) -> Vec<Vec<Range<usize>>> {
         lines[number].push(first..line + 1);
         at = edit.span.end;
     }
+    for (change, lines) in changes.iter().zip(&mut lines) {
+        // Its elements are in `base`: its reason is at the first new line.
+        if change.edits.is_empty() {
+            lines.push(0..usize::MAX);
+        }
+    }
     lines
 }
 

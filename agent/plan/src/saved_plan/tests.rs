@@ -37,6 +37,7 @@ impl Inputs {
             target: self.stack.map_or(self.versions.into(), Target::from),
             replace: false,
             egm: None,
+            numa: crate::plan::NumaInput::default(),
             asked: true,
             formatted: false,
             libvirt: &crate::from_libvirt::NOTHING,

@@ -62,6 +62,7 @@ pub(super) fn of(
         },
         replace: true,
         egm: None,
+        numa: planner::plan::NumaInput::default(),
         asked: true,
         formatted: false,
         libvirt: &definition.libvirt,

@@ -37,6 +37,26 @@ impl Other {
         }
     }
 
+    /// The guests among `all` that are not `domain`: with another UUID, or where one has none another name.
+    #[must_use]
+    pub fn beside<'a>(
+        numa: &Numa,
+        domain: &Domain,
+        all: impl IntoIterator<Item = &'a Domain>,
+    ) -> Vec<Self> {
+        let is_other = |one: &&Domain| match (&one.uuid, &domain.uuid) {
+            (Some(one), Some(own)) => one != own,
+            _ => one.name != domain.name,
+        };
+        let others = all.into_iter().filter(is_other);
+        others.map(|one| Self::of(numa, one)).collect()
+    }
+
+    /// What it holds: CPUs, and memory in KiB by node.
+    pub(crate) fn facts(&self) -> (&RangeList, &BTreeMap<NumaNode, u64>) {
+        (&self.cpus, &self.memory)
+    }
+
     /// True if it is pinned to this CPU.
     #[must_use]
     pub fn holds(&self, cpu: u32) -> bool {

@@ -1,0 +1,397 @@
+//! A mirrored layout in definitions: with initiators, again, reverted, edited.
+
+use kernel_glue::capacity::{Capacity, Pages};
+use kernel_glue::host::Host;
+use proptest::prelude::*;
+
+use crate::fixture::{revert, rewrite, verify};
+use crate::other_guest::Other;
+use crate::plan::testing::{Fixture, GPUS, guest, hostdev, node};
+use crate::plan::{NumaFacts, NumaInput, PlanInput};
+use crate::recipe::Recipes;
+use crate::rewrite::Rewrite;
+use crate::saved_plan::SavedPlan;
+use domain::code::Code;
+use domain::refusal::Refusal;
+use domain::{Domain, NumaMode};
+
+const GIB: u64 = 1 << 20;
+
+/// The modelled host with two sockets and four GPUs, and what its guests can have.
+struct Scene {
+    fixture: Fixture,
+    capacity: Capacity,
+    others: Vec<Other>,
+}
+
+fn capacity(pages: u64) -> Capacity {
+    let one = |cpu: u32| [cpu].into_iter().collect();
+    let pages = [0, 1].map(|id| Pages {
+        node: node(id),
+        size_kib: GIB,
+        total: pages,
+        free: pages,
+    });
+    Capacity {
+        online: Some((0..144).collect()),
+        cores: (0..144).map(one).collect(),
+        pages: pages.to_vec(),
+        ..Capacity::default()
+    }
+}
+
+impl Scene {
+    fn new(pages: u64) -> Self {
+        Self {
+            fixture: Fixture::new(),
+            capacity: capacity(pages),
+            others: Vec::new(),
+        }
+    }
+
+    fn input(&self, wanted: Option<NumaMode>) -> PlanInput<'_> {
+        let facts = NumaFacts {
+            capacity: &self.capacity,
+            others: &self.others,
+        };
+        PlanInput {
+            numa: NumaInput {
+                wanted,
+                facts: Some(facts),
+            },
+            ..self.fixture.input()
+        }
+    }
+
+    fn try_mirrored(&self, text: &str) -> Result<Rewrite, Refusal> {
+        rewrite(text, &self.input(Some(NumaMode::Mirror)))
+    }
+
+    fn mirrored(&self, text: &str) -> Rewrite {
+        self.try_mirrored(text).expect("a layout")
+    }
+
+    /// Completed without an option of the caller.
+    fn completed(&self, text: &str) -> String {
+        rewrite(text, &self.input(None)).expect("completed").text
+    }
+
+    fn kept(&self, text: &str) -> String {
+        let input = self.input(Some(NumaMode::Keep));
+        rewrite(text, &input).expect("completed").text
+    }
+}
+
+fn with_gpus(places: &[usize]) -> String {
+    let all: String = places.iter().map(|at| hostdev(GPUS[*at].0, "")).collect();
+    guest(&all)
+}
+
+fn parsed(text: &str) -> Domain {
+    Domain::parse(text).expect("a domain")
+}
+
+#[test]
+fn gpus_of_two_sockets_get_two_cells_and_initiators_with_the_distances_of_both() {
+    let scene = Scene::new(0);
+    let rewrite = scene.mirrored(&with_gpus(&[0, 2]));
+    let domain = parsed(&rewrite.text);
+    assert_eq!(domain.cells.len(), 2 + 16);
+    let cpus: Vec<String> = domain
+        .cells
+        .iter()
+        .map(|one| one.cpus.to_string())
+        .collect();
+    assert_eq!(cpus[..3], ["0-1", "2-3", ""]);
+    for (cell, node) in [(0, 0), (1, 1)] {
+        let bound = domain.memory_nodes.iter().find(|one| one.cell == cell);
+        assert_eq!(
+            bound.expect("a <memnode>").nodes.to_string(),
+            node.to_string()
+        );
+    }
+    let pinned: Vec<String> = domain
+        .binding
+        .pins
+        .values()
+        .map(ToString::to_string)
+        .collect();
+    let socket = |pin: &String| pin.parse::<u32>().expect("one CPU") / 72;
+    assert_eq!(pinned.iter().map(socket).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    // Cell 2 is the first initiator of the GPU on socket 0, cell 10 that of the GPU on socket 1.
+    let distance = |from: usize, to: u32| domain.cells[from].distances[&to];
+    assert_eq!((distance(0, 1), distance(1, 0)), (40, 40));
+    assert_eq!((distance(0, 2), distance(1, 2)), (80, 120));
+    assert_eq!((distance(0, 10), distance(1, 10)), (120, 80));
+    let codes: Vec<Code> = rewrite.plan.changes.iter().map(|one| one.code).collect();
+    assert_eq!(codes[0], Code::LayoutMissing);
+    let notes: Vec<Code> = rewrite.plan.notes.iter().map(|one| one.code).collect();
+    assert!(
+        notes.contains(&Code::NumaOption) && !notes.contains(&Code::CellUnbound),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn without_the_option_a_definition_is_completed_as_before() {
+    let scene = Scene::new(8);
+    let text = with_gpus(&[0, 2]);
+    let before = rewrite(&text, &scene.fixture.input())
+        .expect("completed")
+        .text;
+    assert_eq!(scene.completed(&text), before);
+    let kept = scene.kept(&text);
+    assert!(kept.contains("numa='keep'"), "{kept}");
+    assert!(!kept.contains("vcpupin"), "{kept}");
+}
+
+#[test]
+fn a_layout_stays_while_other_guests_and_free_pages_change() {
+    let mut scene = Scene::new(8);
+    let text = scene.mirrored(&with_gpus(&[0, 2])).text;
+    scene.capacity = capacity(0);
+    let all: String = (0..140)
+        .map(|cpu| format!("<vcpupin vcpu='{cpu}' cpuset='{cpu}'/>"))
+        .collect();
+    let other = format!(
+        "<domain><name>o</name><vcpu>140</vcpu><cputune>{all}</cputune><devices/></domain>"
+    );
+    scene.others = vec![Other::of(&scene.fixture.host.numa, &parsed(&other))];
+    assert_eq!(scene.completed(&text), text);
+    assert_eq!(scene.mirrored(&text).text, text);
+}
+
+#[test]
+fn a_layout_is_computed_again_for_more_vcpus_another_gpu_or_other_host_nodes() {
+    let mut scene = Scene::new(8);
+    let text = with_gpus(&[0]);
+    let laid = scene.mirrored(&text).text;
+    let more = |text: &str| text.replace("<vcpu>4<", "<vcpu>6<");
+    assert_eq!(
+        scene.completed(&more(&laid)),
+        scene.mirrored(&more(&text)).text
+    );
+    let end = "  </devices>";
+    let gpu = |text: &str| text.replace(end, &format!("{}{end}", hostdev(GPUS[3].0, "")));
+    let two = parsed(&scene.completed(&gpu(&laid)));
+    assert_eq!(two.cells.iter().filter(|cell| !cell.is_empty()).count(), 2);
+    scene.fixture.host.numa.nodes[0].cpus = (0..60).collect();
+    let again = scene.mirrored(&text).text;
+    assert_ne!(again, laid);
+    assert_eq!(scene.completed(&laid), again);
+}
+
+#[test]
+fn a_user_s_change_of_a_layout_is_kept_by_revert_and_refused_with_both_values_by_mirror() {
+    let scene = Scene::new(0);
+    let text = with_gpus(&[0]);
+    let laid = scene.mirrored(&text).text;
+    let edited = laid.replace("vcpu='1' cpuset='1'", "vcpu='1' cpuset='70'");
+    assert_ne!(edited, laid, "{laid}");
+    let reverted = parsed(&revert(&edited).expect("reverted"));
+    let pins: Vec<u32> = reverted.binding.pins.keys().copied().collect();
+    assert_eq!(pins, [1]);
+    assert!(reverted.cells.is_empty() && reverted.layout.is_none());
+    let refusal = rewrite(&edited, &scene.input(None)).expect_err("refused");
+    assert_eq!(refusal.code, Code::LayoutTaken);
+    assert!(refusal.reason.contains("vCPU 1 on CPUs 70"), "{refusal}");
+    assert!(
+        refusal.reason.contains("the layout has vCPU 0 on CPU"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn a_user_s_own_layout_is_refused_with_both_values_and_kept_without_mirror() {
+    let scene = Scene::new(0);
+    for (own, have) in [
+        (
+            "<cputune><vcpupin vcpu='2' cpuset='7'/></cputune>",
+            "vCPU 2 on CPUs 7",
+        ),
+        ("<cputune><emulatorpin cpuset='7'/></cputune>", "CPUs 7"),
+        (
+            "<numatune><memory mode='strict' nodeset='1'/></numatune>",
+            "nodes 1",
+        ),
+        (
+            "<memoryBacking><hugepages/></memoryBacking>",
+            "the default size",
+        ),
+    ] {
+        let text = with_gpus(&[0]).replace("  <os>", &format!("  {own}\n  <os>"));
+        let refusal = scene.try_mirrored(&text).expect_err(own);
+        assert_eq!(refusal.code, Code::LayoutTaken, "{own}: {refusal}");
+        assert!(refusal.reason.contains(&format!("({have})")), "{refusal}");
+        let kept = scene.kept(&text);
+        assert!(kept.contains(own), "{kept}");
+    }
+}
+
+#[test]
+fn without_facts_a_layout_stays_and_a_new_one_is_refused() {
+    let scene = Scene::new(0);
+    let text = with_gpus(&[0, 2]);
+    let laid = scene.mirrored(&text).text;
+    let blind = scene.fixture.input();
+    assert_eq!(rewrite(&laid, &blind).expect("kept").text, laid);
+    assert!(verify(&laid, &blind).is_ok());
+    let asked = PlanInput {
+        numa: NumaInput {
+            wanted: Some(NumaMode::Mirror),
+            facts: None,
+        },
+        ..blind
+    };
+    let refusal = rewrite(&text, &asked).expect_err("refused");
+    assert_eq!(refusal.code, Code::LayoutUnknown, "{refusal}");
+}
+
+#[test]
+fn a_recipe_s_default_applies_where_the_user_has_no_layout() {
+    let mut scene = Scene::new(0);
+    let shipped = include_str!("../../../recipes/nvidia-grace.toml");
+    let mirror = format!("{shipped}\n[numa]\ndefault = \"mirror\"\n");
+    scene.fixture.recipes = Recipes::of(&[&mirror]);
+    let text = with_gpus(&[0, 2]);
+    let laid = scene.completed(&text);
+    assert!(laid.contains("<vcpupin"), "{laid}");
+    assert_eq!(scene.completed(&laid), laid);
+    assert_eq!(revert(&laid).expect("reverted"), text);
+    let own = text.replace(
+        "  <os>",
+        "  <cputune><emulatorpin cpuset='7'/></cputune>\n  <os>",
+    );
+    assert!(!scene.completed(&own).contains("<vcpupin"));
+    assert!(!scene.kept(&laid).contains("<vcpupin"));
+}
+
+#[test]
+fn a_saved_plan_with_a_layout_shows_its_lines_and_its_reason() {
+    let scene = Scene::new(0);
+    let definition = with_gpus(&[0, 2]).parse().expect("a definition");
+    let input = scene.input(Some(NumaMode::Mirror));
+    let saved = SavedPlan::make(&definition, &input).expect("a plan");
+    let lines = saved.hunks.iter().flat_map(|hunk| &hunk.lines);
+    assert!(
+        lines
+            .clone()
+            .any(|line| line.contains("+") && line.contains("<vcpupin"))
+    );
+    let reasons = saved.hunks.iter().flat_map(|hunk| &hunk.reasons);
+    let count = reasons
+        .filter(|reason| reason.text.contains("the NUMA layout of"))
+        .count();
+    assert_eq!(count, 1);
+    saved.check(&definition, &input).expect("the same plan");
+    let mut busy = Scene::new(0);
+    let other = "<domain><name>o</name><vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/></cputune><devices/></domain>";
+    busy.others = vec![Other::of(&busy.fixture.host.numa, &parsed(other))];
+    let stale = saved.check(&definition, &busy.input(Some(NumaMode::Mirror)));
+    let stale = stale.expect_err("stale");
+    assert_eq!(stale.code, Code::PlanStale);
+    assert!(
+        stale.reason.contains("CPUs, huge pages or other guests"),
+        "{stale}"
+    );
+}
+
+/// What a guest has around its layout.
+#[derive(Clone, Debug)]
+struct Shape {
+    gpus: Vec<usize>,
+    vcpus: u32,
+    gib: u64,
+    cpu: &'static str,
+    around: &'static str,
+    metadata: &'static str,
+    pages: u64,
+}
+
+impl Shape {
+    fn text(&self) -> String {
+        let (vcpus, memory) = (self.vcpus, self.gib * GIB);
+        with_gpus(&self.gpus)
+            .replace("<vcpu>4<", &format!("<vcpu>{vcpus}<"))
+            .replace(">4194304<", &format!(">{memory}<"))
+            .replace("  <cpu mode='host-passthrough'/>\n", self.cpu)
+            .replace(
+                "  <os>\n",
+                &format!("{}{}  <os>\n", self.metadata, self.around),
+            )
+    }
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let cpus = [
+        "",
+        "  <cpu/>\n",
+        "  <cpu mode='host-passthrough'/>\n",
+        "  <cpu>\n    <model>x</model>\n  </cpu>\n",
+    ];
+    let around = [
+        "",
+        "  <cputune/>\n  <numatune/>\n  <memoryBacking/>\n",
+        "  <cputune>\n    <shares>9</shares>\n  </cputune>\n  <memoryBacking>\n    <locked/>\n  </memoryBacking>\n",
+        "  <iothreads>2</iothreads>\n",
+    ];
+    let metadata = [
+        "",
+        "  <metadata/>\n",
+        "  <metadata>\n    <a:b xmlns:a='urn:a'/>\n  </metadata>\n",
+    ];
+    (
+        prop::sample::subsequence(vec![0, 1, 2, 3], 1..=4),
+        4u32..140,
+        4u64..64,
+        prop::sample::select(cpus.to_vec()),
+        prop::sample::select(around.to_vec()),
+        prop::sample::select(metadata.to_vec()),
+        prop::sample::select(vec![0, 4, 64]),
+    )
+        .prop_map(|(gpus, vcpus, gib, cpu, around, metadata, pages)| Shape {
+            gpus,
+            vcpus,
+            gib,
+            cpu,
+            around,
+            metadata,
+            pages,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn mirror_is_idempotent_reverts_exactly_and_keep_undoes_it(shape in shapes()) {
+        let scene = Scene::new(shape.pages);
+        let text = shape.text();
+        let done = scene.mirrored(&text);
+        prop_assert_eq!(&scene.mirrored(&done.text).text, &done.text);
+        prop_assert_eq!(&scene.completed(&done.text), &done.text);
+        prop_assert!(verify(&done.text, &scene.fixture.input()).is_ok());
+        let reverted = revert(&done.text).expect("reverted");
+        prop_assert_eq!(revert(&reverted).expect("again"), reverted.clone());
+        // The option stays; without it the text is the user's.
+        let option = scene.input(Some(NumaMode::Mirror));
+        let edits = crate::plan::option::edits(&option, &parsed(&text));
+        let with_option = domain::edit::apply(&text, &edits).expect("edits");
+        prop_assert_eq!(&reverted, &with_option);
+        prop_assert_eq!(scene.kept(&done.text), scene.kept(&text));
+        // As libvirt formats it.
+        let formatted = done.text.replace(" cores=", " dies='1' clusters='1' cores=").replace("nodeset='0,1'", "nodeset='0-1'");
+        prop_assert_eq!(&scene.completed(&formatted), &formatted);
+        let domain = parsed(&done.text);
+        let pins: Vec<u32> = domain.binding.pins.values().flat_map(|list| list.iter()).collect();
+        let once: std::collections::BTreeSet<u32> = pins.iter().copied().collect();
+        prop_assert_eq!((pins.len(), once.len()), (shape.vcpus as usize, shape.vcpus as usize));
+    }
+}
+
+/// The modelled host has all that a layout reads of it.
+#[test]
+fn the_modelled_host_has_two_sockets() {
+    let host: Host = Fixture::new().host;
+    assert_eq!(host.numa.sockets().count(), 2);
+}
