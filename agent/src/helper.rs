@@ -213,7 +213,11 @@ pub fn serve<R: DeserializeOwned>(
     let read = io::stdin().take(LONGEST).read_to_string(&mut text);
     let request = read.ok().and_then(|_| serde_json::from_str(&text).ok());
     let Some(request) = request else {
-        eprintln!("{program}: internal program of variantd; use 'variantctl' or 'virsh'");
+        // Not `eprintln!`: it panics when standard error is closed or full.
+        let _ = writeln!(
+            io::stderr(),
+            "{program}: internal program of variantd; use 'variantctl' or 'virsh'"
+        );
         return ExitCode::from(2);
     };
     let answer = reply(request).map_err(io::Error::from);

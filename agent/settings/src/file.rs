@@ -56,7 +56,7 @@ pub fn read_trusted(
     limited(file, most)
 }
 
-fn irregular() -> io::Error {
+pub(crate) fn irregular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 

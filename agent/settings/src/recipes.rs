@@ -7,13 +7,22 @@ use std::path::{Path, PathBuf};
 use planner::recipe::{LoadError, MAX_FILES, Recipes, Sourced};
 use planner::toml_text::MAX_BYTES;
 
+use crate::file;
+
 /// The shipped recipes, overridden by those of `directory`; a missing directory adds none.
 ///
 /// # Errors
 /// The first file that cannot be used; no recipe is skipped silently.
 pub fn load(directory: &Path) -> Result<Recipes, LoadError> {
     let files = files(directory)?;
-    let read = files.iter().map(|path| read(path));
+    let read = files.iter().map(|path| {
+        // The open of a pipe would wait for a writer.
+        match fs::metadata(path) {
+            Ok(kind) if kind.is_file() => read(path),
+            Ok(_) => Err(unreadable(path, file::irregular())),
+            Err(source) => Err(unreadable(path, source)),
+        }
+    });
     Recipes::with(read.collect::<Result<_, _>>()?)
 }
 
@@ -98,6 +107,18 @@ mod tests {
         assert_eq!(grace.recipe.initiators.expect("initiators").cells, 4);
         assert!(grace.origin.ends_with("nvidia-grace.toml"));
         assert_eq!(recipes.iter().count(), shipped().iter().count());
+    }
+
+    #[test]
+    fn a_pipe_among_the_recipes_is_refused_and_not_waited_for() {
+        let dir = directory(&[]);
+        let pipe = dir.path().join("x.toml");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
+        let text = load(dir.path()).expect_err("no recipe").to_string();
+        assert!(
+            text.contains("x.toml") && text.contains("not a regular file"),
+            "{text}"
+        );
     }
 
     #[test]

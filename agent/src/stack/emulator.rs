@@ -5,7 +5,7 @@
 //! hang, crash or print without end: each has a deadline, and each output a limit.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ pub fn serve(file: &Path) -> ExitCode {
     match text.and_then(|text| file::replace_up_to(MAX_ANSWERS, file, &text, 0o644)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("cannot write '{}': {why}", file.display());
+            let _ = writeln!(io::stderr(), "cannot write '{}': {why}", file.display());
             ExitCode::FAILURE
         }
     }

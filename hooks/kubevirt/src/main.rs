@@ -164,7 +164,10 @@ async fn serve(path: &Path, mode: u32, services: Router) -> Result<(), String> {
     let end = terminated()?;
     let failed = |error: &dyn Display| format!("cannot serve at '{}': {error}", path.display());
     let listener = socket::listen(path, mode).map_err(|error| failed(&error))?;
-    eprintln!("variantd-kubevirt listens on '{}'", path.display());
+    server::say(&format!(
+        "variantd-kubevirt listens on '{}'",
+        path.display()
+    ));
     let served = services.serve_with_incoming_shutdown(UnixListenerStream::new(listener), end);
     let served = served.await;
     let _ = socket::forget(path);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,7 +44,10 @@ pub async fn serve(
     end: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (path, listener) = claim(directory)?;
-    eprintln!("variantd-kubevirt listens on '{}'", path.display());
+    say(&format!(
+        "variantd-kubevirt listens on '{}'",
+        path.display()
+    ));
     let sidecar = Sidecar::new(setup);
     let served = Server::builder()
         .add_service(InfoServer::new(sidecar.clone()))
@@ -83,7 +86,8 @@ fn claim(directory: &Path) -> io::Result<(PathBuf, UnixListener)> {
 
 /// A line of the container's log, without the domain's control characters.
 pub fn say(line: &str) {
-    eprintln!("{}", Printable(line));
+    // Not `eprintln!`: it panics when the log cannot be written, and the server would end.
+    let _ = writeln!(io::stderr(), "{}", Printable(line));
 }
 
 impl Sidecar {

@@ -4,6 +4,7 @@
 //! `/run/variantd` (tests).
 
 use std::env;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
     let ask = |xml: &str| ask::complete(xml, vdsm::LIMIT);
     let outcome = vdsm::run(file.as_deref(), &run, ask);
     if let Some(sentence) = outcome.sentence {
-        eprintln!("{sentence}");
+        // Not `eprintln!`: it panics when standard error is closed or full, and the status would be another one.
+        let _ = writeln!(io::stderr(), "{sentence}");
     }
     ExitCode::from(outcome.status)
 }

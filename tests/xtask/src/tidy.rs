@@ -35,6 +35,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     findings.extend(sources.iter().filter_map(header));
     findings.extend(sources.iter().filter_map(names_libvirt));
     findings.extend(sources.iter().filter_map(touches_the_system));
+    findings.extend(sources.iter().filter_map(panics_at_a_full_stream));
     findings.extend(new_cycles(&sources));
     findings.extend(language::check(root)?);
     for finding in &findings {
@@ -92,6 +93,26 @@ fn touches_the_system((path, text): &Source) -> Option<String> {
     found.filter(|_| pure).map(|found| {
         format!(
             "'{}' uses 'std::{found}', and its crate only computes",
+            path.display()
+        )
+    })
+}
+
+/// `print!` and `eprint!` panic when a stream is closed or full, and the program ends with another status.
+fn panics_at_a_full_stream((path, text): &Source) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let product = ["agent", "hooks", "kernel-glue"];
+    let product = product.iter().any(|folder| path.starts_with(folder));
+    let parts = ["tests", "testing"];
+    let is_test = name == "tests.rs"
+        || name.ends_with("_test.rs")
+        || path.iter().any(|part| parts.iter().any(|one| part == *one));
+    let text = text.split("#[cfg(test)]\nmod tests {").next()?;
+    let macros = ["print!(", "println!("].map(|name| format!("e{name}"));
+    let found = macros.iter().find(|name| text.contains(name.as_str()));
+    found.filter(|_| product && !is_test).map(|found| {
+        format!(
+            "'{}' has '{found}..)', which panics when standard error is closed; use 'writeln!'",
             path.display()
         )
     })

@@ -144,10 +144,12 @@ fn assumptions(host_view: &HostView, request: &Request, definition: Option<&Gues
     defined::say_networks(&definition.libvirt, definition.definition.domain());
     if request.qemu.is_none() && definition.versions.is_none() {
         let newest = Versions::NEWEST_TESTED.qemu;
-        eprintln!("note: checked for QEMU {newest}; for another version add --qemu VERSION");
+        output::say(&format!(
+            "note: checked for QEMU {newest}; for another version add --qemu VERSION"
+        ));
     }
     if request.kernel.is_none() && host_view.host.kernel_release.is_none() {
-        eprintln!("note: the host's kernel is unknown; add --kernel VERSION");
+        output::say("note: the host's kernel is unknown; add --kernel VERSION");
     }
 }
 

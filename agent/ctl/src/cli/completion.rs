@@ -99,9 +99,8 @@ fn device(device: &Device) -> CompletionCandidate {
 
 /// The value of --host on the completed command line.
 fn root() -> PathBuf {
-    let words: Vec<String> = env::args().collect();
-    let with_sign = words.iter().find_map(|word| word.strip_prefix("--host="));
-    let mut behind = words.iter().skip_while(|word| *word != "--host").skip(1);
-    let named = with_sign.or_else(|| behind.next().map(String::as_str));
-    named.map_or_else(|| PathBuf::from("/"), PathBuf::from)
+    // A script passes the words of that line behind "--".
+    let words = env::args_os().skip_while(|word| word != "--").skip(1);
+    let named = super::hosts(words).into_iter().next();
+    named.unwrap_or_else(|| PathBuf::from("/"))
 }

@@ -225,7 +225,7 @@ fn tell(report: &Answered, as_json: bool) -> Result<(), Problem> {
     let notes: String = notes
         .map(|note| format!("note: {}\n", line(note)))
         .collect();
-    eprint!("{}", output::readable(&notes));
+    output::say_lines(&notes);
     output::text(&(printed + &changes.collect::<String>()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -209,14 +209,13 @@ impl Bar {
         if self.shown {
             let full = BAR * done / self.all.max(1);
             let (full, open) = ("#".repeat(full), ".".repeat(BAR - full));
-            eprint!("\r[{full}{open}] {done} of {} hosts", self.all);
-            let _ = io::stderr().flush();
+            output::to_standard_error(&format!("\r[{full}{open}] {done} of {} hosts", self.all));
         }
     }
 
     fn clear(&self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            output::to_standard_error("\r\x1b[K");
         }
     }
 }

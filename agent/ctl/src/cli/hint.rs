@@ -6,8 +6,8 @@ use domain::hint::line;
 use domain::refusal::Refusal;
 
 /// Verbs that read the host of `--host`; the others act on this host, or need none.
-const VERBS: [&str; 7] = [
-    "atomics", "doctor", "list", "plan", "rewrite", "show", "topology",
+const VERBS: [&str; 8] = [
+    "atomics", "doctor", "layout", "list", "plan", "rewrite", "show", "topology",
 ];
 
 /// The command line with `--host HOST`, if its verb reads a host.

@@ -28,7 +28,7 @@ pub(super) fn run(host_view: &HostView, all: bool) -> Result<(), Problem> {
         .iter()
         .any(|device| device.driver_override.is_some())
     {
-        eprintln!("* driver_override is set");
+        output::say("* driver_override is set");
     }
     reserve::tell(&reserved);
     output::gaps(&host_view.host.gaps);

@@ -39,18 +39,27 @@ pub(super) fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Text for people, with control characters escaped.
-pub(super) fn readable(text: &str) -> Cow<'_, str> {
-    lines(text)
-}
-
 /// Prints a line for people to standard error.
 pub(super) fn say(line: &str) {
-    eprintln!("{}", lines(line));
+    say_lines(&format!("{line}\n"));
+}
+
+/// Prints lines for people to standard error.
+pub(super) fn say_lines(text: &str) {
+    to_standard_error(&lines(text));
+}
+
+/// Writes a text to standard error as it is.
+pub(super) fn to_standard_error(text: &str) {
+    // `eprint!` panics when standard error is closed or full; the exit status must still be that of the verb. Standard error has
+    // no buffer, so a text is one call to the kernel.
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 fn print(text: &str) -> Result<(), Problem> {
-    written(io::stdout().write_all(text.as_bytes()))
+    let mut out = io::stdout();
+    // What follows the last line end stays in the buffer, and the flush at the end of the process reports no error.
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// The result of a write to standard output.
@@ -131,7 +140,7 @@ pub(super) fn complain(problem: &Problem, as_json: bool) {
             "hint": problem.hint().map(Hint::as_str),
             "command": problem.hint().and_then(Hint::command),
         }});
-        eprintln!("{}", json_text(&error));
+        to_standard_error(&format!("{}\n", json_text(&error)));
     } else {
         say(&format!("error: {problem}"));
     }
@@ -159,7 +168,9 @@ pub(super) fn gaps(gaps: &[Gap]) {
 /// Prints why a table of covered devices is empty.
 pub(super) fn none_covered(host: &Path) {
     let all = hint::for_host("variantctl list --all", host);
-    eprintln!("no device of this host is covered by a recipe; '{all}' lists every PCI function");
+    say(&format!(
+        "no device of this host is covered by a recipe; '{all}' lists every PCI function"
+    ));
 }
 
 /// The unavailable facts as JSON.

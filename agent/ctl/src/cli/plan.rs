@@ -164,11 +164,7 @@ fn summary(saved_plan: &SavedPlan) -> String {
 
 pub(super) fn notes(notes: &[Note]) {
     let note = |note: &Note| format!("note: {} ({})\n", about(note.device, &note.text), note.code);
-    // Standard error has no buffer: each piece of a format string would be a call to the kernel.
-    eprint!(
-        "{}",
-        output::readable(&notes.iter().map(note).collect::<String>())
-    );
+    output::say_lines(&notes.iter().map(note).collect::<String>());
 }
 
 /// Prints the assumptions of a plan of a file, and the unavailable facts.
@@ -181,7 +177,7 @@ fn assumptions(host_view: &HostView, devices: &[PciAddress], wanted: &super::Pla
         let text = format!(
             "note: written for {versions}; for other versions add --target libvirt=...,qemu=...\n"
         );
-        eprint!("{}", output::readable(&text));
+        output::say_lines(&text);
     }
     output::gaps(&concerned(host_view, devices));
 }

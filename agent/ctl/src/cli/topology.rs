@@ -48,7 +48,7 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
     let domain = request.domain(host_view)?;
     let domain = domain.as_ref();
     match &request.svg {
-        Some(file) => return drawing(host_view, file, domain),
+        Some(file) => drawing(host_view, file, domain)?,
         None if request.dot => output::data(&dot::text(&machines(host_view, domain)))?,
         None if request.nccl => nccl(host_view, domain)?,
         None if request.matrix => print_matrix(host_view)?,

@@ -1,6 +1,9 @@
 //! Completions: the scripts in their shells where those are there, and the questions that each script asks in any case.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -65,7 +68,7 @@ fn lines(output: &Output) -> Vec<String> {
 }
 
 /// What a script of `kind` asks, as it asks it.
-fn asked(kind: &str, words: &[&str]) -> Vec<String> {
+fn asked(kind: &str, words: &[impl AsRef<OsStr>]) -> Vec<String> {
     let mut command = shell("env", "");
     let output = Command::new(env!("CARGO_BIN_EXE_variantctl"))
         .envs(
@@ -126,6 +129,21 @@ fn zsh_and_fish_show_the_driver_of_each_device() {
                 .any(|one| one == "test")
         );
     }
+}
+
+#[test]
+fn devices_of_a_host_are_completed_below_a_path_that_is_not_utf8() {
+    let directory = tempfile::tempdir().expect("folder");
+    let root = directory.path().join(OsStr::from_bytes(b"h\xff"));
+    symlink(host("gb200-4gpu"), &root).expect("link");
+    let words = ["variantctl", "--host", "", "show", "pci_0018"].map(OsStr::new);
+    let words = words.map(|word| match word.is_empty() {
+        true => root.as_os_str(),
+        false => word,
+    });
+    let devices = asked("zsh", &words);
+    assert_eq!(devices.len(), 1, "{devices:?}");
+    assert!(devices[0].starts_with("pci_0018_01_00_0"), "{devices:?}");
 }
 
 /// `tests/run` installs all three; a shell that is not there reads no script here.

@@ -1,6 +1,7 @@
-//! `variantctl` escapes control characters of a definition on a terminal.
+//! What `variantctl` prints where: control characters of a definition are escaped, and a stream that cannot be written is no success.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::{data, host, variantctl};
 
@@ -56,4 +57,58 @@ fn data_for_programs_is_not_escaped() {
     let output = variantctl(&host("gh200-1gpu"), &["rewrite", &file]);
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(BAD.iter().all(|bad| text.contains(*bad)), "{text}");
+}
+
+/// A stream to which every write fails.
+fn full() -> Stdio {
+    let file = fs::OpenOptions::new().write(true).open("/dev/full");
+    file.expect("/dev/full").into()
+}
+
+fn with_streams(arguments: &[&str], streams: impl Fn(&mut Command)) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_variantctl"));
+    command
+        .current_dir(data("golden"))
+        .args(["--recipes", "/nonexistent", "--host"])
+        .arg(host("gh200-1gpu"))
+        .args(arguments);
+    streams(&mut command);
+    command.output().expect("variantctl runs")
+}
+
+#[test]
+fn a_definition_without_a_line_end_that_cannot_be_written_is_an_error() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("guest.xml");
+    fs::write(&path, "<domain type='kvm'><name>d</name></domain>").expect("definition");
+    let path = path.to_str().expect("a path");
+    let output = with_streams(&["revert", "--file", path], |command| {
+        command.stdout(full());
+    });
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("cannot write to standard output"), "{text}");
+}
+
+#[test]
+fn the_exit_status_does_not_depend_on_standard_error() {
+    let verbs: [(&[&str], i32); 4] = [
+        (&["plan", "gh200.xml"], 0),
+        (&["atomics", "--file", "gh200.xml"], 0),
+        (&["show", "0000:00:1f.7"], 3),
+        (&["--json", "show", "0000:00:1f.7"], 3),
+    ];
+    for (verb, status) in verbs {
+        let printed = with_streams(verb, |_| {});
+        assert!(
+            !printed.stderr.is_empty(),
+            "{verb:?} prints a note or an error"
+        );
+        assert_eq!(printed.status.code(), Some(status), "{verb:?}");
+        let output = with_streams(verb, |command| {
+            command.stderr(full());
+        });
+        assert_eq!(output.status.code(), Some(status), "{verb:?}");
+        assert_eq!(output.stdout, printed.stdout, "{verb:?}");
+    }
 }

@@ -2,9 +2,9 @@
 
 use kernel_glue::atomics::Widths;
 
-use super::super::HostView;
 use super::super::problem::Problem;
 use super::super::region::asking;
+use super::super::{HostView, output};
 use super::Request;
 use agent::probe;
 use agent::region::refusal;
@@ -17,9 +17,9 @@ pub(super) fn vfio(host_view: &HostView, request: &Request) -> Result<Option<Wid
         return Ok(None);
     };
     let program = asking(host_view)?;
-    eprintln!(
+    output::say(&format!(
         "note: asking VFIO opens and so resets '{device}', and enables its AtomicOp requests until it is closed"
-    );
+    ));
     let answer = probe::ask_atomics(&program, &host_view.root, device);
     answer.map(Some).map_err(|error| {
         let refusal = refusal(device, &error);

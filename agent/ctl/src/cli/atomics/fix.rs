@@ -125,7 +125,7 @@ fn explain(host_view: &HostView, switched: &[&Report]) {
         devices.join(", "),
         hint::for_host("variantctl rewrite --replace", &host_view.root)
     );
-    eprintln!("{text}");
+    output::say(&text);
 }
 
 /// Adds the other functions of each slot whose function 0 moves: a guest finds no function of a slot without function 0.

@@ -15,10 +15,11 @@ use super::super::egm;
 use super::Look;
 use super::fact::Facts;
 
-/// modprobe's configuration directories.
-const CONFIGURATION: [&str; 4] = [
+/// modprobe's configuration directories, the one with the highest precedence first (libkmod/libkmod.c, default_config_paths).
+const CONFIGURATION: [&str; 5] = [
     "etc/modprobe.d",
     "run/modprobe.d",
+    "usr/local/lib/modprobe.d",
     "usr/lib/modprobe.d",
     "lib/modprobe.d",
 ];
@@ -161,16 +162,18 @@ fn is_module(path: &str, name: &str) -> bool {
     matches!(end, "" | ".xz" | ".zst" | ".gz") && stem.replace('-', "_") == name
 }
 
-/// The files of modprobe's configuration.
+/// The files of modprobe's configuration. A file hides those of its name in later directories, also an empty one.
 fn configurations(look: &Look) -> Vec<String> {
-    let of = |dir: &str| {
-        let names = look.root.list(dir).unwrap_or_default().into_iter();
-        let files = names.filter(|name| name.ends_with(".conf"));
-        files
-            .map(|name| format!("{dir}/{name}"))
-            .collect::<Vec<_>>()
-    };
-    CONFIGURATION.into_iter().flat_map(of).collect()
+    let mut names = BTreeSet::new();
+    let mut files = Vec::new();
+    for dir in CONFIGURATION {
+        let listed = look.root.list(dir).unwrap_or_default().into_iter();
+        for name in listed.filter(|name| name.ends_with(".conf")) {
+            let path = format!("{dir}/{name}");
+            files.extend(names.insert(name).then_some(path));
+        }
+    }
+    files
 }
 
 /// The lines of modprobe's configuration, each with its file and number.
@@ -238,6 +241,8 @@ fn text(look: &Look, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kernel_glue::sysfs::Root;
+    use std::fs;
 
     fn is_blocked(text: &str) -> bool {
         let lines = [("/etc/modprobe.d/x.conf".to_owned(), 3, text.to_owned())];
@@ -259,6 +264,29 @@ mod tests {
         ] {
             assert!(!is_module(file, "nvgrace_gpu_vfio_pci"), "{file}");
         }
+    }
+
+    #[test]
+    fn a_file_of_modprobe_hides_those_of_its_name_in_later_directories() {
+        let directory = tempfile::tempdir().expect("directory");
+        let files = [
+            ("etc/modprobe.d/gpu.conf", ""),
+            (
+                "usr/lib/modprobe.d/gpu.conf",
+                "blacklist nvgrace_gpu_vfio_pci",
+            ),
+            ("usr/local/lib/modprobe.d/own.conf", "blacklist nvgrace_egm"),
+            ("lib/modprobe.d/own.conf", "blacklist vfio_pci"),
+        ];
+        for (path, text) in files {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+            fs::write(path, text).expect("file");
+        }
+        let root = Root::new(directory.path().to_owned()).expect("root");
+        let lines = configuration(&Look::new(root, true));
+        let own = "/usr/local/lib/modprobe.d/own.conf".to_owned();
+        assert_eq!(lines, [(own, 1, "blacklist nvgrace_egm".to_owned())]);
     }
 
     #[test]
