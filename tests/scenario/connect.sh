@@ -1,6 +1,6 @@
 # Through the transport variantd-connect a definition is complete before libvirt sees it: 'define && start' in one line and in one
 # process starts at the first try, 'create' works, and a refusal is libvirt's own error. '--set ROUNDS=100': more rounds.
-# deadline: 900
+# deadline: 900 + 40 ROUNDS
 agent_settings
 trap 'systemctl unmask variantd >/dev/null 2>&1; systemctl start variantd; remove_guests c1 c2 plain' EXIT
 remove_guests c1 c2 plain

@@ -1,6 +1,6 @@
 # Runs 'virsh define x.xml && virsh start x' in one line. The start must succeed, or be refused in one sentence and succeed at the
 # second try. The scenario prints the counts. ROUNDS=100: more rounds.
-# deadline: 1800
+# deadline: 1800 + 40 ROUNDS
 agent_settings
 trap 'remove_guests r0' EXIT
 remove_guests r0

@@ -1,6 +1,6 @@
 # Starts and ends a guest many times. After each round driver, override, records, descriptors and children must be those after the
 # first round; at the end threads and memory must not have grown. ROUNDS=100: more rounds.
-# deadline: 1200
+# deadline: 1200 + 30 ROUNDS
 agent_settings
 trap 'remove_guests n0; set_driver $GPU0' EXIT
 remove_guests n0

@@ -1,7 +1,7 @@
 # Starts transient guests: a prepared one must start, an unprepared one must be refused with the command to use, and that command
 # must work. Then defines and starts a guest in one process, as OpenStack Nova does, with and without the call of
 # packaging/doc/openstack.md. ROUNDS=10: more rounds with the call.
-# deadline: 900
+# deadline: 900 + 40 ROUNDS
 agent_settings
 trap 'remove_guests t0 n0' EXIT
 remove_guests t0 n0

@@ -104,7 +104,7 @@ pub fn run(
 ) -> Result<bool> {
     let mut scenarios = chosen(&folder(), choice.names, &lab.state().kind())?;
     if choice.shared.is_some() {
-        sort_by_deadline(&folder(), &mut scenarios);
+        sort_by_deadline(&folder(), choice.settings, &mut scenarios);
     }
     push(&lab)?;
     let (mut ran, mut failures) = (0, Vec::new());
@@ -241,7 +241,7 @@ fn run_one(lab: &Lab, scenario: &str, settings: &[Setting], deadline: Duration) 
     let time_before = lab.state().processor_time();
     let step = Step::begin(format!("scenario '{scenario}'"));
     let text = text(&folder(), scenario);
-    let deadline = own_deadline(&text).unwrap_or(deadline);
+    let deadline = own_deadline(&text, settings).unwrap_or(deadline);
     let (mut status, mut output) = (0, String::new());
     for part in 1..=parts(&text) {
         // a host that hangs before it accepts the job counts as a failed scenario, too
@@ -287,19 +287,26 @@ fn run_part(
     Job::new(script).deadline(deadline).collect(lab.state())
 }
 
-/// The deadline in a scenario's head, in seconds, from a line such as `# deadline: 1800`.
-fn own_deadline(text: &str) -> Option<Duration> {
-    let printed = text
-        .lines()
-        .find_map(|line| line.strip_prefix("# deadline: "));
-    printed
-        .and_then(|seconds| seconds.trim().parse().ok())
-        .map(Duration::from_secs)
+/// The deadline in a scenario's head, from a line such as `# deadline: 1800` or `# deadline: 900 + 40 ROUNDS`: seconds, and seconds
+/// for each unit of a setting, if that is given.
+fn own_deadline(text: &str, settings: &[Setting]) -> Option<Duration> {
+    let mut lines = text.lines();
+    let printed = lines.find_map(|line| line.strip_prefix("# deadline: "))?;
+    let (seconds, more) = printed.split_once(" + ").unwrap_or((printed, "0 -"));
+    let (each, name) = more.split_once(' ')?;
+    let (seconds, each): (u64, u64) = (seconds.trim().parse().ok()?, each.parse().ok()?);
+    let setting = settings.iter().rfind(|setting| setting.name == name.trim());
+    let count: u64 = setting
+        .and_then(|setting| setting.value.parse().ok())
+        .unwrap_or(0);
+    let all = seconds.saturating_add(each.saturating_mul(count));
+    Some(Duration::from_secs(all))
 }
 
 /// Sorts the longest first, so that runs that share them end at about the same time.
-fn sort_by_deadline(folder: &Path, scenarios: &mut [String]) {
-    let deadline = |scenario: &String| own_deadline(&text(folder, scenario)).unwrap_or_default();
+fn sort_by_deadline(folder: &Path, settings: &[Setting], scenarios: &mut [String]) {
+    let deadline =
+        |scenario: &String| own_deadline(&text(folder, scenario), settings).unwrap_or_default();
     scenarios.sort_by_cached_key(|scenario| Reverse(deadline(scenario)));
 }
 
@@ -445,11 +452,49 @@ mod tests {
 
     #[test]
     fn a_scenario_may_have_its_own_deadline() {
+        let seconds = |text: &str, settings: &[&str]| {
+            let settings = settings.iter().map(|setting| setting.parse());
+            let settings: Vec<Setting> = settings.collect::<Result<_, _>>().expect("settings");
+            own_deadline(text, &settings).map(|deadline| deadline.as_secs())
+        };
         assert_eq!(
-            own_deadline("# it\n# deadline: 1800\n"),
-            Some(Duration::from_secs(1800))
+            seconds("# it\n# deadline: 1800\n", &["ROUNDS=100"]),
+            Some(1800)
         );
-        assert_eq!(own_deadline("true\n"), None);
+        assert_eq!(seconds("true\n", &[]), None);
+        let each = "# deadline: 900 + 40 ROUNDS\ntrue\n";
+        for (settings, wanted) in [
+            (&[][..], 900),
+            (&["MINUTES=9"], 900),
+            (&["ROUNDS=100"], 4900),
+            (&["ROUNDS=100", "ROUNDS=2"], 980),
+            (&["ROUNDS=many"], 900),
+            (&["ROUNDS=18446744073709551615"], u64::MAX),
+        ] {
+            assert_eq!(seconds(each, settings), Some(wanted), "{settings:?}");
+        }
+        for wrong in [
+            "# deadline: soon",
+            "# deadline: 9 + x ROUNDS",
+            "# deadline: 9 + 40",
+        ] {
+            assert_eq!(seconds(wrong, &[]), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_scenario_has_a_deadline_that_can_be_read_and_grows_with_a_variable_of_its_own() {
+        for name in named(&folder(), &[]).expect("the scenarios") {
+            let text = text(&folder(), &name);
+            let Some(line) = text.lines().find(|line| line.starts_with("# deadline")) else {
+                continue;
+            };
+            assert!(own_deadline(&text, &[]).is_some(), "{name}: {line}");
+            if let Some((_, more)) = line.split_once(" + ") {
+                let (_, variable) = more.split_once(' ').expect("a variable");
+                assert!(text.contains(&format!("${{{variable}:-")), "{name}: {line}");
+            }
+        }
     }
 
     #[test]
@@ -458,7 +503,7 @@ mod tests {
         fs::write(folder.path().join("b.sh"), "# deadline: 900\n").expect("writable");
         fs::write(folder.path().join("c.sh"), "# deadline: 600\n").expect("writable");
         let mut scenarios = ["a", "b", "c"].map(str::to_owned);
-        sort_by_deadline(folder.path(), &mut scenarios);
+        sort_by_deadline(folder.path(), &[], &mut scenarios);
         assert_eq!(scenarios, ["b", "c", "a"]);
     }
 
