@@ -25,20 +25,20 @@ const STARTS: usize = 5;
 const MANY: usize = 1000;
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// A device that no host has: the definition has the same length and is unrelated to the agent.
-const OTHER: &str = "0099";
+pub(crate) const OTHER: &str = "0099";
 
 /// A libvirtd, and the agent's files for it.
-struct Stand {
-    daemon: Daemon,
-    virsh: PathBuf,
+pub(crate) struct Stand {
+    pub(crate) daemon: Daemon,
+    pub(crate) virsh: PathBuf,
     uri: String,
-    scene: Scene,
+    pub(crate) scene: Scene,
     /// The folder with a short name for the socket.
     _folder: TempDir,
 }
 
 impl Stand {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let daemon = daemon()
             .map_err(|error| Unavailable(format!("cannot start a private libvirtd: {error:#}")))?;
         let virsh = rival("virsh", "libvirt-clients")?;
@@ -67,14 +67,14 @@ impl Stand {
         )
     }
 
-    fn agent(&self) -> Result<Agent> {
+    pub(crate) fn agent(&self) -> Result<Agent> {
         let mut agent = self.scene.start()?;
         agent.wait_for("connected to")?;
         Ok(agent)
     }
 
     /// The file of a definition in libvirt's folder.
-    fn kept(&self, name: &str) -> PathBuf {
+    pub(crate) fn kept(&self, name: &str) -> PathBuf {
         self.daemon.path(&format!("/etc/libvirt/qemu/{name}.xml"))
     }
 
@@ -104,7 +104,7 @@ fn daemon() -> Result<Daemon> {
 }
 
 /// A guest for TCG with a device of this PCI domain.
-fn guest(index: usize, segment: &str) -> String {
+pub(crate) fn guest(index: usize, segment: &str) -> String {
     GUEST
         .replace("INDEX", &format!("{index:04x}"))
         .replace("SEGMENT", segment)

@@ -2,6 +2,7 @@
 //! `packaging/doc/performance.md`. Each round checks the result of the timed work. `tests/bench/run` runs it.
 
 mod agent;
+mod connect;
 mod definition;
 mod fleet;
 mod growth;
@@ -73,6 +74,10 @@ const GROUPS: &[Group] = &[
     Group {
         name: "libvirt",
         rows: libvirt::rows,
+    },
+    Group {
+        name: "connect",
+        rows: connect::rows,
     },
     Group {
         name: "lab",
