@@ -6,8 +6,8 @@ use super::stack;
 use domain::Domain;
 use domain::code::{Code, Severity};
 use domain::hint::{Hint, line};
-use domain::refusal::Refusal;
-use planner::plan::PlanInput;
+use domain::refusal::{Refusal, about};
+use planner::plan::{Note, PlanInput, locality};
 use planner::saved_plan::SavedPlan;
 use planner::target::{Target, Versions};
 
@@ -40,7 +40,9 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
         return vec![none];
     }
     let each = domains.iter().flat_map(|one| {
-        [complete(scene, one), memory(scene, one)].map(|check| check.of(format!("'{}'", one.name)))
+        let checks = [complete(scene, one), memory(scene, one)].into_iter();
+        let checks = checks.chain(localities(scene, one));
+        checks.map(|check| check.of(format!("'{}'", one.name)))
     });
     each.collect()
 }
@@ -113,6 +115,27 @@ fn refused(scene: &Scene, refusal: &Refusal) -> Check {
     }
     debug_assert!(refusal.code.severity() >= Severity::Warning);
     Check::fail(refusal.code, refusal.message(), refusal.hint.clone())
+}
+
+/// A warning for each part of a definition that contradicts the place of its devices on the host.
+fn localities(scene: &Scene, one: &Guest) -> Vec<Check> {
+    let Ok(definition) = &one.definition else {
+        return Vec::new();
+    };
+    let facts = locality::Facts {
+        host: &scene.host,
+        capacity: None,
+    };
+    let notes = locality::notes(&facts, definition.domain()).into_iter();
+    let hint = || {
+        let sentence = "see the layout of its devices with {}";
+        Hint::naming(sentence, &line(["variantctl", "layout", &one.name]))
+    };
+    let check = |note: Note| {
+        let text = about(note.device, &note.text);
+        Check::warn(note.code, text, hint())
+    };
+    notes.map(check).collect()
 }
 
 /// A guest's memory is locked at start, so the host must have it.

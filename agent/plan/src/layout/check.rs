@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use kernel_glue::numa::{NumaNode, RangeList};
 
 use super::LayoutInput;
+use crate::plan::locality::running;
 use crate::size::kib_in_units;
 use domain::Domain;
 use domain::code::Code;
@@ -46,7 +47,8 @@ pub(super) fn check(input: &LayoutInput<'_>, domain: &Domain) -> Result<(), Refu
         }
     }
     for (vcpu, list) in &domain.binding.pins {
-        if *vcpu < domain.vcpus && running(input, list).is_some_and(|cpus| cpus.is_empty()) {
+        if *vcpu < domain.vcpus && running(&input.facts(), list).is_some_and(|cpus| cpus.is_empty())
+        {
             let reason =
                 format!("vCPU {vcpu} is pinned to CPUs {list}, and none of them is online");
             return Err(wrong(
@@ -73,14 +75,6 @@ pub(super) fn check(input: &LayoutInput<'_>, domain: &Domain) -> Result<(), Refu
         }
     }
     Ok(())
-}
-
-/// The online CPUs of a list; `None` if the host does not show its CPUs.
-pub(super) fn running(input: &LayoutInput<'_>, list: &RangeList) -> Option<RangeList> {
-    let nodes = &input.host.numa.nodes;
-    let exists = |cpu: u32| nodes.iter().any(|node| node.cpus.contains(cpu));
-    let runs = |cpu: &u32| exists(*cpu) && input.capacity.is_online(*cpu);
-    (!nodes.is_empty()).then(|| list.iter().filter(runs).collect())
 }
 
 fn shared_cpu(domain: &Domain) -> Option<u32> {

@@ -14,7 +14,6 @@
 
 mod check;
 mod cpu;
-mod finding;
 mod memory;
 mod node;
 mod piece;
@@ -25,7 +24,7 @@ use kernel_glue::capacity::Capacity;
 use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
-use crate::plan::{Note, PlanInput};
+use crate::plan::{Note, PlanInput, locality};
 use domain::Domain;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -56,6 +55,13 @@ impl<'a> LayoutInput<'a> {
             capacity: facts.capacity,
             others: facts.others,
         })
+    }
+
+    fn facts(&self) -> locality::Facts<'a> {
+        locality::Facts {
+            host: self.host,
+            capacity: Some(self.capacity),
+        }
     }
 }
 
@@ -147,7 +153,7 @@ impl LayoutCell {
 /// little memory, or when the guest's memory is EGM regions.
 pub fn layout(input: &LayoutInput<'_>, domain: &Domain) -> Result<Layout, Refusal> {
     check::check(input, domain)?;
-    let mut notes = finding::notes(input, domain);
+    let mut notes = locality::notes(&input.facts(), domain);
     let (devices, unknown) = node::devices(input, domain);
     notes.extend(unknown);
     let room = node::Room::of(input);

@@ -98,10 +98,13 @@ pub(crate) fn written(input: &PlanInput<'_>, domain: &Domain) -> Result<Laid, Re
     let layout = layout(&numa, domain)?;
     let mut edits = xml::edits(&layout, domain)?;
     edits.push(record(&layout, domain, &digest(&numa, domain)));
+    let mut notes = layout.notes.clone();
+    // Those of the definition with the layout are the plan's.
+    notes.retain(|note| note.code != Code::LocalityWrong);
     Ok(Laid {
         edits,
         change: change(&layout),
-        notes: layout.notes,
+        notes,
     })
 }
 

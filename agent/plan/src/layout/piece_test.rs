@@ -296,6 +296,134 @@ fn a_saved_plan_with_a_layout_shows_its_lines_and_its_reason() {
     );
 }
 
+/// The same host with GPUs for x86_64 behind two switches of each socket; addresses and switches are in opposite orders.
+fn x86() -> Scene {
+    let mut scene = Scene::new(0);
+    for (at, (name, _)) in GPUS.iter().enumerate() {
+        let address = name.parse().expect("an address");
+        let device = scene.fixture.host.devices.get_mut(&address).expect("a GPU");
+        device.id = "10de:2330".parse().expect("an id");
+        let switch = format!("00{at}0:00:0{}.0", 9 - at);
+        device.ancestors = vec![switch.parse().expect("an address")];
+    }
+    scene
+}
+
+fn q35(places: &[usize], inner: &str) -> String {
+    with_gpus(places)
+        .replace(
+            "arch='aarch64' machine='virt'",
+            "arch='x86_64' machine='q35'",
+        )
+        .replace(
+            "    <controller type=\"pci\" index='0' model='pcie-root'/>\n",
+            inner,
+        )
+}
+
+/// The expander bus of each GPU: its guest cell.
+fn expanders(domain: &Domain) -> Vec<Option<u32>> {
+    let above = |bus: u32| {
+        let port = domain.controller(bus).expect("a port");
+        let bus = port.address.expect("an address").at.bus();
+        domain.controller(bus.into()).expect("a bus")
+    };
+    let buses = domain
+        .hostdevs
+        .iter()
+        .map(|one| above(one.address.expect("an address").at.bus().into()));
+    let expanders = buses.inspect(|one| assert_eq!(one.model, "pcie-expander-bus"));
+    expanders.map(|one| one.cell).collect()
+}
+
+#[test]
+fn on_q35_each_gpu_is_on_an_expander_bus_at_its_cell() {
+    let scene = x86();
+    let text = q35(&[0, 1, 2, 3], "");
+    let laid = scene.mirrored(&text).text;
+    let domain = parsed(&laid);
+    assert_eq!(expanders(&domain), [Some(0), Some(0), Some(1), Some(1)]);
+    assert!(crate::plan::bus_number::check(&domain).is_none(), "{laid}");
+    assert_eq!(scene.completed(&laid), laid);
+    let reverted = revert(&laid).expect("reverted");
+    assert!(
+        !reverted.contains("expander") && !reverted.contains("vcpupin"),
+        "{reverted}"
+    );
+    assert!(!scene.kept(&text).contains("expander"));
+}
+
+#[test]
+fn on_q35_gpus_below_one_switch_have_adjacent_ports_and_a_users_expander_is_used() {
+    let mut scene = x86();
+    let switch: kernel_glue::address::PciAddress = "0000:00:01.0".parse().expect("an address");
+    // The GPUs at places 0 and 3 are below one switch of socket 0, that at place 1 below a later one.
+    for (at, below) in [
+        (0, switch),
+        (1, "0000:00:09.0".parse().expect("an address")),
+        (3, switch),
+    ] {
+        let address = GPUS[at].0.parse().expect("an address");
+        let device = scene.fixture.host.devices.get_mut(&address).expect("a GPU");
+        device.ancestors = vec![below];
+        device.numa_node = Some(node(0));
+    }
+    let own = "    <controller type='pci' index='1' model='pcie-expander-bus'>\n      <target busNr='200'>\n        <node>0</node>\n      </target>\n    </controller>\n";
+    let text = q35(&[0, 1, 3], own);
+    let laid = scene.mirrored(&text).text;
+    let domain = parsed(&laid);
+    let buses: Vec<u32> = domain
+        .hostdevs
+        .iter()
+        .map(|one| one.address.expect("an address").at.bus().into())
+        .collect();
+    let slots = buses.iter().map(|bus| {
+        let at = domain
+            .controller(*bus)
+            .expect("a port")
+            .address
+            .expect("an address")
+            .at;
+        (at.bus(), at.device())
+    });
+    assert_eq!(slots.collect::<Vec<_>>(), [(1, 0), (1, 2), (1, 1)]);
+    assert_eq!(
+        revert(&laid).expect("reverted").matches("expander").count(),
+        1
+    );
+}
+
+#[test]
+fn a_wrong_locality_is_a_note_of_the_plan() {
+    let scene = Scene::new(2);
+    let inner = "<cputune><vcpupin vcpu='0' cpuset='72'/><vcpupin vcpu='1' cpuset='73'/><vcpupin vcpu='2' cpuset='74'/>\
+        <vcpupin vcpu='3' cpuset='75'/></cputune>";
+    let pinned = with_gpus(&[0]).replace("  <os>", &format!("  {inner}\n  <os>"));
+    let notes = |text: &str| {
+        let plan = rewrite(text, &scene.input(None)).expect("completed").plan;
+        let notes = plan
+            .notes
+            .into_iter()
+            .filter(|note| note.code == Code::LocalityWrong);
+        notes.map(|note| note.text).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        notes(&pinned),
+        ["it is on node 0, and all vCPUs are pinned to other nodes"]
+    );
+    assert_eq!(notes(&with_gpus(&[0])), [""; 0]);
+    let pages = "<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>\
+        <numatune><memory mode='strict' nodeset='0'/></numatune>";
+    let cell = "<cpu mode='host-passthrough'><numa><cell id='0' cpus='0-3' memory='4' unit='GiB'/></numa></cpu>";
+    let short = with_gpus(&[0])
+        .replace("  <os>", &format!("  {pages}\n  <os>"))
+        .replace("<cpu mode='host-passthrough'/>", cell);
+    assert_eq!(
+        notes(&short),
+        ["node 0 has 2 huge pages of 1 GiB, and the guest's cells there need 4"]
+    );
+}
+
 /// What a guest has around its layout.
 #[derive(Clone, Debug)]
 struct Shape {

@@ -95,27 +95,50 @@ impl<'a> Buses<'a> {
             return Ok(());
         };
         let index = controller.index;
-        let group = group(one);
+        let group = group(self.input, self.domain, one);
         let other = self
             .expanders
             .iter()
             .find(|(_, known)| known.index == index);
-        if let Some((other, _)) = other.filter(|(other, _)| **other != group) {
+        let other = other.filter(|(other, _)| **other != group);
+        if other.is_some() && !by_recipe(self.domain, one) {
+            // A wrong locality is a note: `locality`.
+            self.behind.insert(one.hostdev.source, index);
+            return Ok(());
+        }
+        if let Some((other, _)) = other {
             return Err(shared(self.domain, one, index, other, &group));
         }
+        let known = self.known(index);
+        self.expanders.entry(group).or_insert(known);
+        self.behind.insert(one.hostdev.source, index);
+        Ok(())
+    }
+
+    /// An expander of the definition.
+    fn known(&self, index: u32) -> Expander {
         let numbers = bus_number::expanders(self.domain);
         let needed = bus_number::needed(self.domain);
-        let known = Expander {
+        Expander {
             index,
             slot: self.next_slot(index),
             used: needed.get(&index).copied().unwrap_or(0),
             room: numbers
-                .get(&controller.index)
+                .get(&index)
                 .map_or(1, |own| bus_number::room(&numbers, *own)),
-        };
-        self.expanders.entry(group).or_insert(known);
-        self.behind.insert(one.hostdev.source, index);
-        Ok(())
+        }
+    }
+
+    /// The definition's own expander for a device of a mirrored layout: at the device's cell, with room for one more port.
+    fn own(&self, one: &Assigned<'_>) -> Option<Expander> {
+        let cell = cell(self.input, self.domain, one)?;
+        let controllers = self.domain.controllers.iter();
+        let mut here = controllers.filter(|controller| {
+            controller.model == "pcie-expander-bus" && controller.cell == Some(cell)
+        });
+        let has_room = |known: &Expander| known.used < known.room && known.slot < SLOTS;
+        here.find_map(|controller| Some(self.known(controller.index)).filter(has_room))
+            .filter(|_| !by_recipe(self.domain, one))
     }
 
     /// The first slot after the last one in use on the bus of a controller.
@@ -139,17 +162,20 @@ impl<'a> Buses<'a> {
             let port = self.plain();
             return self.numbered(one, port);
         }
-        let group = group(one);
+        let group = group(self.input, self.domain, one);
         let (mut controllers, mut part) = (Vec::new(), Part::default());
         let mut expander = match self.expanders.get(&group) {
             Some(known) if known.used < known.room && known.slot < SLOTS => *known,
-            Some(_) => return Err(full(self.domain, one)),
-            None => {
-                let (expander, controller, recorded) = self.expander(one)?;
-                controllers.push(controller);
-                part.add(recorded);
-                expander
-            }
+            Some(_) if by_recipe(self.domain, one) => return Err(full(self.domain, one)),
+            known => match self.own(one).filter(|_| known.is_none()) {
+                Some(own) => own,
+                None => {
+                    let (expander, controller, recorded) = self.expander(one)?;
+                    controllers.push(controller);
+                    part.add(recorded);
+                    expander
+                }
+            },
         };
         let index = self.take();
         controllers.push(root_port(index).child(address(expander.index, expander.slot)));
@@ -242,6 +268,22 @@ impl<'a> Buses<'a> {
         Ok((new, controller, part))
     }
 
+    /// The guest's devices at the same cell.
+    fn beside(&self, one: &Assigned<'_>) -> u32 {
+        let here = cell(self.input, self.domain, one);
+        let numa = &self.input.host.numa;
+        let socket = |source: PciAddress| {
+            let device = self.input.host.devices.get(&source)?;
+            association::socket(numa, device)
+        };
+        let is_here = |hostdev: &&Hostdev| {
+            let node = socket(hostdev.source);
+            node.and_then(|node| binding::cell_on(numa, self.domain, node)) == here
+        };
+        let count = self.domain.hostdevs.iter().filter(is_here).count();
+        u32::try_from(count).unwrap_or(BUSES).max(1)
+    }
+
     /// Devices of the same recipe behind the same IOMMU of the host; 1 for an expander per device.
     fn members(&self, one: &Assigned<'_>) -> u32 {
         let per_device = one
@@ -249,6 +291,9 @@ impl<'a> Buses<'a> {
             .expander
             .as_ref()
             .is_some_and(|e| e.per == Per::Device);
+        if !by_recipe(self.domain, one) {
+            return self.beside(one);
+        }
         let (Some(iommu), false) = (&one.device.iommu, per_device) else {
             return 1;
         };
@@ -289,8 +334,18 @@ fn unknown_cell(one: &Assigned<'_>) -> Note {
 
 /// True when the recipe wants an expander on the domain's machine.
 pub(super) fn wanted(domain: &Domain, one: &Assigned<'_>) -> bool {
+    by_recipe(domain, one) || is_mirrored(domain)
+}
+
+fn by_recipe(domain: &Domain, one: &Assigned<'_>) -> bool {
     let expander = one.recipe.expander.as_ref();
     expander.is_some_and(|expander| domain.family() == expander.machine)
+}
+
+/// True when the guest has a mirrored NUMA layout on `q35`: each device is then on an expander bus at its node. On `virt` the recipe
+/// decides, because an expander bus is also what an SMMUv3 is in front of.
+fn is_mirrored(domain: &Domain) -> bool {
+    domain.layout.is_some() && domain.family() == "q35"
 }
 
 /// The expander bus that a device's root port is on.
@@ -300,8 +355,14 @@ pub(super) fn expander_of<'a>(domain: &'a Domain, one: &Assigned<'_>) -> Option<
     (above.model == "pcie-expander-bus").then_some(above)
 }
 
-/// What a device shares its expander with.
-fn group(one: &Assigned<'_>) -> String {
+/// What a device shares its expander with: by the recipe, else the cell of its node.
+fn group(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> String {
+    if !by_recipe(domain, one) {
+        return match cell(input, domain, one) {
+            Some(cell) => format!("cell {cell}"),
+            None => one.hostdev.source.to_string(),
+        };
+    }
     let per = one.recipe.expander.as_ref().map(|expander| expander.per);
     let iommu = one.device.iommu.clone().filter(|_| per == Some(Per::Iommu));
     iommu.unwrap_or_else(|| one.hostdev.source.to_string())

@@ -24,6 +24,7 @@ pub mod function;
 mod given;
 mod layout;
 pub(crate) mod link;
+pub mod locality;
 mod locked;
 pub(crate) mod mark;
 pub(crate) mod numa;
@@ -311,6 +312,7 @@ pub(crate) fn plan_from(
     part.add(given.notes(domain));
     part.add(atomics::plan(input, domain, &assigned, &placed));
     part.add(advice::plan(input, domain, &assigned));
+    part.add(Part::of_notes(locality::notes(&input.into(), domain)));
     let known = origin.filter(|origin| origin.devices == assigned.len());
     let digest = known.map_or_else(
         || planned_digest(input, &assigned, &part.devices),

@@ -34,7 +34,7 @@ pub(super) fn plan(
 ) -> Result<(Part, Placed), Refusal> {
     let mut buses = Buses::of(input, domain, assigned)?;
     let (mut part, mut ports) = (Part::default(), BTreeMap::new());
-    for one in assigned.iter().filter(|one| one.recipe.own_root_port()) {
+    for one in side_by_side(domain, assigned) {
         let device = one.hostdev.source;
         let (code, reason) = match verdict(input, domain, one)? {
             Verdict::Right => continue,
@@ -55,6 +55,17 @@ pub(super) fn plan(
     }
     let behind = buses.behind;
     Ok((part, Placed { behind, ports }))
+}
+
+/// The devices that get ports of their own, by address; in a mirrored layout by their path on the host, so that devices below one
+/// switch get adjacent ports.
+fn side_by_side<'a>(domain: &Domain, assigned: &'a [Assigned<'a>]) -> Vec<&'a Assigned<'a>> {
+    let own = assigned.iter().filter(|one| one.recipe.own_root_port());
+    let mut own: Vec<&Assigned<'_>> = own.collect();
+    if domain.layout.is_some() {
+        own.sort_by_key(|one| (&one.device.ancestors, one.hostdev.source));
+    }
+    own
 }
 
 /// True when a hostdev is on a port that a mark's entry records.
@@ -128,11 +139,15 @@ fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result
     if input.replace || first {
         return Ok(Verdict::Moves(Code::GuestNoExpander, reason));
     }
+    let lost = match one.recipe.expander {
+        Some(_) => "no NUMA node and no SMMU",
+        None => "no NUMA node",
+    };
     Ok(Verdict::Kept(Note {
         code: Code::GuestNoExpander,
         device: Some(one.hostdev.source),
         text: format!(
-            "{reason}: the guest gets no NUMA node and no SMMU for it; 'variantctl prepare --replace {}' moves it",
+            "{reason}: the guest gets {lost} for it; 'variantctl prepare --replace {}' moves it",
             domain.name
         ),
     }))

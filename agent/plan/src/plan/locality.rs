@@ -1,19 +1,40 @@
 //! What in a definition's own layout performs badly: notes, because the guest runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use kernel_glue::capacity::Capacity;
+use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
-use super::LayoutInput;
-use super::check::running;
-use crate::plan::{Note, association, binding};
+use super::{Note, PlanInput, association, binding};
+use crate::size::kib_in_units;
 use domain::code::Code;
 use domain::{Controller, Domain, Hostdev};
 
 /// Controllers from a device to the root, at most: a definition may have a loop of buses.
 const MAX_DEPTH: usize = 256;
 
-pub(super) fn notes(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
+/// What a locality is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// Its CPUs and huge pages; `None` if they are not known: then all CPUs are online, and huge pages are not judged.
+    pub capacity: Option<&'a Capacity>,
+}
+
+impl<'a> From<&PlanInput<'a>> for Facts<'a> {
+    fn from(input: &PlanInput<'a>) -> Self {
+        Self {
+            host: input.host,
+            capacity: input.numa.facts.map(|facts| facts.capacity),
+        }
+    }
+}
+
+/// A note for each part of a definition that contradicts the place of the guest's devices on the host.
+#[must_use]
+pub fn notes(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
     let mut notes = partly_offline(input, domain);
     notes.extend(domain.memory_nodes.iter().filter_map(|bound| {
         let sockets = on_sockets(input, &bound.nodes);
@@ -30,10 +51,49 @@ pub(super) fn notes(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
             .filter_map(|one| expander(input, domain, one)),
     );
     notes.extend(far_pins(input, domain));
+    notes.extend(short_pages(input, domain));
     notes
 }
 
-fn partly_offline(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
+/// The online CPUs of a list; `None` if the host does not show its CPUs.
+pub(crate) fn running(input: &Facts<'_>, list: &RangeList) -> Option<RangeList> {
+    let nodes = &input.host.numa.nodes;
+    let exists = |cpu: u32| nodes.iter().any(|node| node.cpus.contains(cpu));
+    let is_online = |cpu: u32| {
+        input
+            .capacity
+            .is_none_or(|capacity| capacity.is_online(cpu))
+    };
+    let runs = |cpu: &u32| exists(*cpu) && is_online(*cpu);
+    (!nodes.is_empty()).then(|| list.iter().filter(runs).collect())
+}
+
+/// Nodes whose reserved huge pages are fewer than those of the cells that are bound to them. Free pages are not compared: the guest
+/// itself may have them.
+fn short_pages(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
+    let ([size], Some(capacity)) = (&domain.tuning.page_kib[..], input.capacity) else {
+        return Vec::new();
+    };
+    let numa = &input.host.numa;
+    let mut needed: BTreeMap<NumaNode, u64> = BTreeMap::new();
+    for cell in domain.cells.iter().filter(|cell| !cell.is_empty()) {
+        if let Some(node) = binding::node(numa, domain, cell.id) {
+            *needed.entry(node).or_default() += cell.memory_kib.div_ceil(*size);
+        }
+    }
+    let notes = needed.into_iter().filter_map(|(node, pages)| {
+        let reserved = capacity.pages(node).find(|one| one.size_kib == *size);
+        let reserved = reserved.map_or(0, |one| one.total);
+        let text = format!(
+            "node {node} has {reserved} huge pages of {}, and the guest's cells there need {pages}",
+            kib_in_units(*size)
+        );
+        (reserved < pages).then(|| Note::new(Code::LocalityWrong, text))
+    });
+    notes.collect()
+}
+
+fn partly_offline(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
     let pins = domain.binding.pins.iter();
     let notes = pins.filter_map(|(vcpu, list)| {
         let online = running(input, list)?;
@@ -45,18 +105,18 @@ fn partly_offline(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
 }
 
 /// The sockets among some nodes.
-fn on_sockets(input: &LayoutInput<'_>, nodes: &RangeList) -> Vec<NumaNode> {
+fn on_sockets(input: &Facts<'_>, nodes: &RangeList) -> Vec<NumaNode> {
     let sockets = input.host.numa.sockets().map(|node| node.id);
     sockets.filter(|id| nodes.contains((*id).into())).collect()
 }
 
-fn socket(input: &LayoutInput<'_>, hostdev: &Hostdev) -> Option<NumaNode> {
+fn socket(input: &Facts<'_>, hostdev: &Hostdev) -> Option<NumaNode> {
     let device = input.host.devices.get(&hostdev.source)?;
     association::socket(&input.host.numa, device)
 }
 
 /// A device below an expander bus whose cell is bound to another host node than the device's.
-fn expander(input: &LayoutInput<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<Note> {
+fn expander(input: &Facts<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<Note> {
     let cell = above(domain, hostdev)?.cell?;
     let bound = binding::node(&input.host.numa, domain, cell)?;
     let socket = socket(input, hostdev)?;
@@ -83,7 +143,7 @@ fn above<'a>(domain: &'a Domain, hostdev: &Hostdev) -> Option<&'a Controller> {
 }
 
 /// The sockets of devices on which no vCPU may run, if all vCPUs are pinned.
-fn far_pins(input: &LayoutInput<'_>, domain: &Domain) -> Vec<Note> {
+fn far_pins(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
     let binding = &domain.binding;
     let may_run = |vcpu: u32| binding.pins.get(&vcpu).or(binding.cpuset.as_ref());
     let Some(lists) = (0..domain.vcpus).map(may_run).collect::<Option<Vec<_>>>() else {
