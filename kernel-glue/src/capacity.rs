@@ -61,6 +61,25 @@ impl Capacity {
         core.cloned().unwrap_or_else(|| [cpu].into_iter().collect())
     }
 
+    /// True if it names no more CPUs and nodes than a kernel has. One that was read from a host does; a text from elsewhere may not.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        let all = |lists: &[RangeList]| {
+            lists.len() <= MAX_CPUS && {
+                let sizes = lists.iter().map(RangeList::len);
+                sizes.fold(0, usize::saturating_add) <= MAX_CPUS
+            }
+        };
+        let single = [&self.offline].into_iter().chain(&self.online);
+        let mut single = single.map(RangeList::len);
+        single.all(|len| len <= MAX_CPUS)
+            && [&self.cores, &self.clusters, &self.caches]
+                .into_iter()
+                .all(|lists| all(lists))
+            && self.pages.len() <= MAX_CPUS
+            && self.pages.iter().all(|pages| pages.size_kib > 0)
+    }
+
     /// The huge pages of a node, by ascending size.
     pub fn pages(&self, node: NumaNode) -> impl Iterator<Item = &Pages> {
         self.pages.iter().filter(move |pages| pages.node == node)

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use domain::code::Code;
 use domain::refusal::Refusal;
+use kernel_glue::capacity::{Capacity, MAX_CPUS};
 use kernel_glue::host::Host;
 use planner::json;
 use planner::stack::Stack;
@@ -36,6 +37,10 @@ pub struct Snapshot {
     pub target: Runs,
     /// The host, including regions that VFIO reported.
     pub host: Host,
+    /// CPUs and huge pages, for NUMA layouts. `None` in the one that the agent publishes, which would change with each start of a
+    /// guest, and in those of releases that did not read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// Devices reserved for guests.
     pub reservations: Vec<Reservation>,
 }
@@ -68,8 +73,15 @@ impl Snapshot {
             variantd: env!("CARGO_PKG_VERSION").to_owned(),
             target,
             host,
+            capacity: None,
             reservations,
         }
+    }
+
+    /// The same with CPUs and huge pages.
+    #[must_use]
+    pub fn with_capacity(self, capacity: Option<Capacity>) -> Self {
+        Self { capacity, ..self }
     }
 
     /// Its text, which ends with a newline.
@@ -103,7 +115,7 @@ impl Snapshot {
             return Err(Refusal::new(Code::SnapshotTooLarge, reason, hint));
         }
         match serde_json::from_slice::<Self>(bytes) {
-            Ok(snapshot) if snapshot.version == VERSION => Ok(snapshot),
+            Ok(snapshot) if snapshot.version == VERSION => bounded(snapshot, name),
             Ok(snapshot) => Err(other_form(name, snapshot.version.into())),
             // `deny_unknown_fields` refuses a newer format before its version is compared.
             Err(error) => Err(misread(bytes, name, &error)),
@@ -139,6 +151,20 @@ impl Runs {
     pub fn target(&self) -> Target {
         let newest = || Stack::assumed(Versions::NEWEST_TESTED);
         self.pair().unwrap_or_else(newest).into()
+    }
+}
+
+/// Refuses CPUs that no host has.
+fn bounded(snapshot: Snapshot, name: &str) -> Result<Snapshot, Refusal> {
+    match snapshot.capacity.as_ref().is_none_or(Capacity::is_bounded) {
+        true => Ok(snapshot),
+        false => {
+            let reason = format!(
+                "snapshot '{name}' names more than {MAX_CPUS} CPUs, or huge pages of size 0"
+            );
+            let hint = "pass a snapshot that 'variantctl snapshot' wrote";
+            Err(Refusal::new(Code::SnapshotUnreadable, reason, hint))
+        }
     }
 }
 

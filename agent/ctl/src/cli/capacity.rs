@@ -31,7 +31,7 @@ impl From<Numa> for NumaMode {
 #[derive(Default)]
 pub(super) struct Facts {
     wanted: Option<NumaMode>,
-    /// `None` in a snapshot, and for a plan that needs no layout.
+    /// `None` in a snapshot without them, and for a plan that needs no layout.
     capacity: Option<Capacity>,
     others: Vec<Other>,
 }
@@ -48,11 +48,11 @@ impl Facts {
             wanted,
             ..Self::default()
         };
-        if super::is_snapshot(&host_view.root) || !needs_facts(&host_view.recipes, wanted, domain) {
+        if !needs_facts(&host_view.recipes, wanted, domain) {
             return Ok(none);
         }
         Ok(Self {
-            capacity: Some(read(host_view)?),
+            capacity: read(host_view)?,
             others: others(host_view, domain, &[], true)?,
             ..none
         })
@@ -71,10 +71,14 @@ impl Facts {
     }
 }
 
-/// Reads CPUs and huge pages.
-pub(super) fn read(host_view: &HostView) -> Result<Capacity, Problem> {
+/// Reads CPUs and huge pages; `None` for a snapshot without them.
+pub(super) fn read(host_view: &HostView) -> Result<Option<Capacity>, Problem> {
+    if super::is_snapshot(&host_view.root) {
+        return Ok(host_view.capacity.clone());
+    }
     let read = Capacity::read(&host_view.root, &host_view.host.numa);
-    read.map_err(|failure| Problem::Failed(failure.to_string()))
+    read.map(Some)
+        .map_err(|failure| Problem::Failed(failure.to_string()))
 }
 
 /// The guests beside a domain: those of the files, else on this host all domains in libvirt. A file is planned without libvirt as

@@ -73,15 +73,15 @@ impl Request {
     }
 }
 
-/// CPUs and huge pages; a snapshot has none of them.
+/// CPUs and huge pages; none of them for a snapshot of an earlier release.
 fn capacity(host_view: &HostView) -> Result<Capacity, Problem> {
-    if super::is_snapshot(&host_view.root) {
-        output::say(
-            "note: a snapshot has no cores, caches and huge pages; record the host with 'variantctl record-host'",
-        );
-        return Ok(Capacity::default());
+    if let Some(capacity) = capacity::read(host_view)? {
+        return Ok(capacity);
     }
-    capacity::read(host_view)
+    output::say(
+        "note: this snapshot has no cores, caches and huge pages; write it again with 'variantctl snapshot'",
+    );
+    Ok(Capacity::default())
 }
 
 fn text(host_view: &HostView, domain: &Domain, layout: &Layout) -> String {

@@ -48,6 +48,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use kernel_glue::address::PciAddress;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 
@@ -329,6 +330,8 @@ impl From<Switch> for bool {
 struct HostView {
     root: PathBuf,
     host: Host,
+    /// CPUs and huge pages in a snapshot that has them.
+    capacity: Option<Capacity>,
     /// The pair of libvirt and QEMU in a snapshot.
     stack: Option<Stack>,
     recipes: Recipes,
@@ -523,6 +526,7 @@ fn host_view(cli: &Cli) -> Result<HostView, Problem> {
         return Ok(HostView {
             root: cli.host().to_owned(),
             host: snapshot.host,
+            capacity: snapshot.capacity,
             stack: snapshot.target.pair(),
             recipes,
             reservations: Reservations::noted(snapshot.reservations),
@@ -533,6 +537,7 @@ fn host_view(cli: &Cli) -> Result<HostView, Problem> {
     Ok(HostView {
         root: cli.host().to_owned(),
         host,
+        capacity: None,
         stack: recorded(cli.host())?,
         recipes,
         reservations: reservations(cli),

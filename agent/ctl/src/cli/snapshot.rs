@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::problem::Problem;
-use super::{HostView, output};
+use super::{HostView, capacity, output};
 use agent::daemon::STATE;
 use agent::known_versions::KnownVersions;
 use agent::region::Shown;
@@ -39,7 +39,8 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
         }
         return write(request, &form.text(host_view, host_view.json));
     }
-    let snapshot = snapshot(host_view, request);
+    let capacity = capacity::read(host_view)?;
+    let snapshot = snapshot(host_view, request).with_capacity(capacity);
     output::gaps(&snapshot.host.gaps);
     if snapshot.target.versions.is_none() {
         output::say(

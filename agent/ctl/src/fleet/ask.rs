@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use kernel_glue::capacity::Capacity;
 use kernel_glue::host::Host;
 
 use super::{Answer, Finding, Question, Shape};
@@ -74,8 +75,8 @@ fn taken<'a>(hosts: &'a [PathBuf], next: &AtomicUsize) -> Option<(usize, &'a Pat
 }
 
 fn question_of(question: &Question<'_>, host: &Path) -> Answer {
-    match read(host) {
-        Ok((host, runs)) => question.of(&host, runs),
+    match read(host, question.needs_capacity()) {
+        Ok((host, capacity, runs)) => question.of(&host, capacity.as_ref(), runs),
         Err(refusal) => Answer {
             shape: None,
             findings: vec![refusal.into()],
@@ -84,10 +85,10 @@ fn question_of(question: &Question<'_>, host: &Path) -> Answer {
 }
 
 /// A snapshot, or a recorded host.
-fn read(path: &Path) -> Result<(Host, Runs), Refusal> {
+fn read(path: &Path, capacity: bool) -> Result<(Host, Option<Capacity>, Runs), Refusal> {
     if !path.is_dir() {
         let snapshot = Snapshot::read(path)?;
-        return Ok((snapshot.host, snapshot.target));
+        return Ok((snapshot.host, snapshot.capacity, snapshot.target));
     }
     let host = Host::read(path).map_err(|failure| {
         let hint = "name snapshots, or directories of recorded hosts";
@@ -97,7 +98,9 @@ fn read(path: &Path) -> Result<(Host, Runs), Refusal> {
     if let Some(stack) = recorded(path)? {
         runs.set_pair(stack);
     }
-    Ok((host, runs))
+    let read = || Capacity::read(path, &host.numa).ok();
+    let capacity = capacity.then(read).flatten();
+    Ok((host, capacity, runs))
 }
 
 /// Shares equal shapes: a fleet has few kinds of hosts.

@@ -6,6 +6,7 @@ mod ask;
 mod shape;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::driver::DriverName;
 use kernel_glue::host::Host;
 
@@ -13,7 +14,8 @@ use agent::snapshot::Runs;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Definition, NumaMode};
-use planner::plan::{NumaInput, Plan, PlanInput};
+use planner::layout::needs_facts;
+use planner::plan::{NumaFacts, NumaInput, Plan, PlanInput};
 use planner::recipe::Recipes;
 use planner::revert::revert;
 use planner::rewrite;
@@ -107,15 +109,23 @@ impl<'a> Question<'a> {
         Self { egm, numa, ..self }
     }
 
+    /// True if plans read CPUs and huge pages of the hosts.
+    pub(crate) fn needs_capacity(&self) -> bool {
+        needs_facts(self.recipes, self.numa, self.base.domain())
+    }
+
     /// Plans for one host.
     #[must_use]
-    pub(crate) fn of(&self, host: &Host, runs: Runs) -> Answer {
+    pub(crate) fn of(&self, host: &Host, capacity: Option<&Capacity>, runs: Runs) -> Answer {
         let input = PlanInput {
             replace: self.replace,
             egm: self.egm,
             numa: NumaInput {
                 wanted: self.numa,
-                facts: None,
+                facts: capacity.map(|capacity| NumaFacts {
+                    capacity,
+                    others: &[],
+                }),
             },
             target: self.target.unwrap_or(runs.target()),
             ..PlanInput::newest(host, self.recipes)

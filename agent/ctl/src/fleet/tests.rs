@@ -32,7 +32,7 @@ fn answer(text: &str, host: &Host, runs: Runs) -> Answer {
     let recipes = Recipes::shipped().expect("recipes");
     let question =
         Question::new(text.parse().expect("a domain"), &recipes, None, false).expect("a domain");
-    question.of(host, runs)
+    question.of(host, None, runs)
 }
 
 fn differences(here: &Answer, there: &Answer) -> Vec<Finding> {

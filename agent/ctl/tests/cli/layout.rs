@@ -244,14 +244,52 @@ fn the_written_definition_can_be_completed_and_is_not_written_again() {
 }
 
 #[test]
-fn a_snapshot_has_no_cores_and_pages_and_says_so() {
-    let host = super::host("gb200-4gpu");
-    let dir = tempfile::tempdir().expect("scratch directory");
-    let snapshot = dir.path().join("host.json");
-    let written = variantctl(&host, &["snapshot", snapshot.to_str().expect("text")]);
-    assert!(written.status.success());
-    let file = Path::new("gb200-third-and-fourth.xml");
-    let output = variantctl(&snapshot, &["layout", file.to_str().expect("text")]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("a snapshot has no cores"), "{said}");
+fn a_snapshot_has_the_cores_and_one_of_an_earlier_release_says_that_it_has_none() {
+    let machine = machine("gb200-4gpu", Processors::PLAIN);
+    let scene = Scene::new(&machine);
+    let file = scene.write("guest.xml", &guest(&machine, 8, 64, "aarch64"));
+    let output = variantctl(&scene.host(), &["snapshot"]);
+    assert!(output.status.success());
+    let text = stdout(&output);
+    let snapshot = scene.write("host.json", &text);
+    let cells = |host: &str| {
+        let output = variantctl(Path::new(host), &["--json", "layout", &file]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let json: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        (json["cells"].clone(), said)
+    };
+    let (from_snapshot, said) = cells(&snapshot);
+    assert_eq!(from_snapshot, scene.layout(&[&file]).1["cells"]);
+    assert!(!said.contains("has no cores"), "{said}");
+    let mut older: Value = serde_json::from_str(&text).expect("JSON");
+    older.as_object_mut().expect("an object").remove("capacity");
+    let older = scene.write("older.json", &older.to_string());
+    assert!(cells(&older).1.contains("this snapshot has no cores"));
+    let mirror = ["plan", "--numa", "mirror", &file];
+    let (status, why) = failure(&variantctl(Path::new(&older), &mirror));
+    assert!(status == 1 && why.contains("VD-NUM-028"), "{why}");
+    let planned = stdout(&variantctl(Path::new(&snapshot), &mirror));
+    assert!(
+        planned.contains("the NUMA layout of the host nodes"),
+        "{planned}"
+    );
+}
+
+#[test]
+fn rewrite_mirrors_the_layout_once_and_revert_leaves_the_option() {
+    let machine = machine("gb200-4gpu", Processors::PLAIN);
+    let scene = Scene::new(&machine);
+    let file = scene.write("guest.xml", &guest(&machine, 8, 64, "aarch64"));
+    let host = scene.host();
+    let text = stdout(&variantctl(&host, &["rewrite", "--numa", "mirror", &file]));
+    assert_eq!(text.matches("<vcpupin").count(), 8, "{text}");
+    let done = scene.write("done.xml", &text);
+    assert_eq!(stdout(&variantctl(&host, &["rewrite", &done])), text);
+    let reverted = stdout(&variantctl(&host, &["revert", "--file", &done]));
+    assert!(
+        reverted.contains("numa='mirror'") && !reverted.contains("<vcpupin"),
+        "{reverted}"
+    );
+    let reverted = scene.write("reverted.xml", &reverted);
+    assert_eq!(stdout(&variantctl(&host, &["rewrite", &reverted])), text);
 }

@@ -31,6 +31,31 @@ fn recorded_hosts_are_unchanged_after_a_snapshot() {
 }
 
 #[test]
+fn a_snapshot_keeps_the_cpus_and_refuses_more_than_a_host_has() {
+    let path = testing::hosts::directory("gb200-4gpu");
+    let before = snapshot(&path);
+    let capacity = Capacity::read(&path, &before.host.numa).expect("capacity");
+    assert!(capacity.online.is_some());
+    let with = before.with_capacity(Some(capacity.clone()));
+    let after = Snapshot::parse(with.text().as_bytes(), "it").expect("a snapshot");
+    assert_eq!(after.capacity, Some(capacity.clone()));
+    for wrong in [
+        Capacity {
+            cores: vec![(0..65_000).collect()],
+            ..capacity.clone()
+        },
+        Capacity {
+            online: Some((0..9000).collect()),
+            ..capacity
+        },
+    ] {
+        let text = after.clone().with_capacity(Some(wrong)).text();
+        let refusal = Snapshot::parse(text.as_bytes(), "it").expect_err("refused");
+        assert_eq!(refusal.code, Code::SnapshotUnreadable, "{refusal}");
+    }
+}
+
+#[test]
 fn unknown_format_version_is_reported_with_the_fix() {
     let refused = |text: &str| Snapshot::parse(text.as_bytes(), "a.json").expect_err("refused");
     let newer = refused(r#"{"version": 2, "hosts": [1]}"#);
