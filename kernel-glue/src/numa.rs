@@ -85,6 +85,49 @@ impl RangeList {
         behind > 0 && number <= self.0[behind - 1].1
     }
 
+    /// The ranges by first and last number, in ascending order; they neither touch nor overlap.
+    #[must_use]
+    pub fn ranges(&self) -> &[(u32, u32)] {
+        &self.0
+    }
+
+    /// The numbers that are in both lists. Takes time for the ranges, not for the numbers.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let (mut ours, mut theirs) = (self.0.iter().peekable(), other.0.iter().peekable());
+        let mut both = Vec::new();
+        while let (Some(&&(first, last)), Some(&&(from, to))) = (ours.peek(), theirs.peek()) {
+            let (begin, end) = (first.max(from), last.min(to));
+            both.extend((begin <= end).then_some((begin, end)));
+            match last < to {
+                true => ours.next(),
+                false => theirs.next(),
+            };
+        }
+        Self(both)
+    }
+
+    /// The numbers that are not in `other`. Takes time for the ranges, not for the numbers.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut between = Vec::new();
+        let mut next = Some(0);
+        for &(first, last) in &other.0 {
+            let gap = next.and_then(|begin| Some((begin, first.checked_sub(1)?)));
+            between.extend(gap.filter(|(begin, end)| begin <= end));
+            next = last.checked_add(1);
+        }
+        between.extend(next.map(|begin| (begin, u32::MAX)));
+        self.and(&Self(between))
+    }
+
+    /// The numbers of all lists. Takes time for the ranges, not for the numbers.
+    #[must_use]
+    pub fn union<'a>(lists: impl IntoIterator<Item = &'a Self>) -> Self {
+        let ranges = lists.into_iter().flat_map(|list| &list.0);
+        ranges.copied().collect()
+    }
+
     /// Builds a list from ranges that may touch and overlap.
     fn merged(mut ranges: Vec<(u32, u32)>) -> Self {
         ranges.sort_unstable();
@@ -273,7 +316,32 @@ mod tests {
         assert_eq!(list.to_string(), "0-1,4-5,7");
     }
 
+    fn lists() -> impl Strategy<Value = (RangeList, RangeList)> {
+        let one = || proptest::collection::btree_set(0u32..60, 0..40);
+        (one(), one()).prop_map(|(a, b)| (a.into_iter().collect(), b.into_iter().collect()))
+    }
+
+    #[test]
+    fn the_largest_number_is_left_out_as_well() {
+        let all: RangeList = [(0, u32::MAX)].into_iter().collect();
+        let last: RangeList = [u32::MAX].into_iter().collect();
+        assert_eq!(all.without(&last), RangeList::from(0..u32::MAX));
+        assert!(all.without(&all).is_empty());
+        assert_eq!(all.without(&RangeList::default()), all);
+    }
+
     proptest! {
+        #[test]
+        fn lists_are_combined_as_their_numbers((one, other) in lists()) {
+            let numbers = |wanted: &dyn Fn(u32) -> bool| -> RangeList {
+                (0..60).filter(|number| wanted(*number)).collect()
+            };
+            let (a, b) = (|number| one.contains(number), |number| other.contains(number));
+            prop_assert_eq!(one.and(&other), numbers(&|number| a(number) && b(number)));
+            prop_assert_eq!(one.without(&other), numbers(&|number| a(number) && !b(number)));
+            prop_assert_eq!(RangeList::union([&one, &other]), numbers(&|number| a(number) || b(number)));
+        }
+
         #[test]
         fn a_list_prints_as_it_parses(numbers in proptest::collection::btree_set(0u32..2000, 0..50)) {
             let list: RangeList = numbers.into_iter().collect();

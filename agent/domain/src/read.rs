@@ -112,6 +112,7 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
         .as_ref()
         .map_or(0, |line| line.arguments.len());
     let marked = domain.mark.as_ref().map_or(0, |mark| mark.devices.len());
+    let in_cells = domain.cells.iter().map(|cell| cell.cpus.len()).sum();
     let counts = [
         ("processors", domain.vcpus as usize, MAX_VCPUS as usize),
         (
@@ -119,6 +120,8 @@ fn crowded(domain: &Domain) -> Option<Refusal> {
             domain.cells.len().max(cell.unwrap_or(0)),
             MAX_CELLS,
         ),
+        // Cells that share vCPUs are refused by libvirt, so the sum is that of the vCPUs.
+        ("processors in NUMA cells", in_cells, MAX_VCPUS as usize),
         ("<memnode>", domain.memory_nodes.len(), MAX_ITEMS),
         ("<vcpupin>", domain.binding.pins.len(), MAX_VCPUS as usize),
         ("iothreads", domain.tuning.iothreads as usize, MAX_ITEMS),

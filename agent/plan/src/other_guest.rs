@@ -24,15 +24,15 @@ impl Other {
     pub fn of(numa: &Numa, domain: &Domain) -> Self {
         let binding = &domain.binding;
         let covers = |list: &&RangeList| {
-            let whole = |cpus: &RangeList| cpus.iter().all(|cpu| list.contains(cpu));
-            numa.sockets().any(|node| whole(&node.cpus))
+            let mut sockets = numa.sockets();
+            sockets.any(|node| node.cpus.without(list).is_empty())
         };
         let pins = binding.pins.values().chain(&binding.cpuset);
         let threads = binding.iothreads.values().chain(&binding.emulator);
         let held = pins.chain(threads).filter(|list| !covers(list));
         Self {
             name: domain.name.clone(),
-            cpus: held.flat_map(RangeList::iter).collect(),
+            cpus: RangeList::union(held),
             memory: memory(domain),
         }
     }

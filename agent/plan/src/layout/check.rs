@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kernel_glue::numa::{NumaNode, RangeList};
 
 use super::LayoutInput;
-use crate::plan::locality::running;
+use crate::plan::locality::online;
 use crate::size::kib_in_units;
 use domain::Domain;
 use domain::code::Code;
@@ -46,8 +46,11 @@ pub(super) fn check(input: &LayoutInput<'_>, domain: &Domain) -> Result<(), Refu
             return Err(wrong(reason, path, "correct <memnode>"));
         }
     }
-    for (vcpu, list) in &domain.binding.pins {
-        if *vcpu < domain.vcpus && running(&input.facts(), list).is_some_and(|cpus| cpus.is_empty())
+    let online = online(&input.facts());
+    for (vcpu, list) in domain.binding.pins.range(..domain.vcpus) {
+        if online
+            .as_ref()
+            .is_some_and(|online| list.and(online).is_empty())
         {
             let reason =
                 format!("vCPU {vcpu} is pinned to CPUs {list}, and none of them is online");

@@ -379,6 +379,32 @@ fn each_cell_has_memory_even_where_a_huge_page_is_larger_than_its_share() {
     assert_eq!((two.page_kib, all), (Some(GIB), vec![GIB, GIB]));
 }
 
+/// 20,000 vCPUs, each pinned to 16,384 CPUs: work for each number would take minutes.
+#[test]
+fn many_wide_pins_are_judged_by_their_ranges() {
+    let pins = (0..20_000).map(|vcpu| format!("<vcpupin vcpu='{vcpu}' cpuset='0-16383'/>"));
+    let pins: String = pins.collect();
+    let text = guest(20_000, GIB, &[0], &format!("<cputune>{pins}</cputune>"));
+    let domain = Domain::parse(&text).expect("a domain");
+    let host = PLAIN.host();
+    let facts = locality::Facts {
+        host: &host,
+        capacity: None,
+    };
+    let notes: Vec<String> = locality::notes(&facts, &domain)
+        .into_iter()
+        .map(|note| note.text)
+        .collect();
+    assert_eq!(
+        notes,
+        ["vCPUs 0-19999 are pinned to CPUs 16-16383 too, which are not online"]
+    );
+    let other = Other::of(&host.numa, &domain);
+    assert!(!other.holds(0), "the scheduler has all CPUs of a node");
+    let refusal = PLAIN.layout(&[], &text).expect_err("no room");
+    assert_eq!(refusal.code, Code::LayoutNoRoom);
+}
+
 #[test]
 fn the_written_layout_is_that_of_the_definition() {
     let text = guest(

@@ -46,7 +46,7 @@ fn pinned(numa: &Numa, domain: &Domain, cell: u32) -> Option<NumaNode> {
     let may_run = |cpu: u32| binding.pins.get(&cpu).or(binding.cpuset.as_ref());
     let first = may_run(own.iter().next()?)?.iter().next()?;
     let node = numa.nodes.iter().find(|node| node.cpus.contains(first))?;
-    let within = |pin: &RangeList| pin.iter().all(|cpu| node.cpus.contains(cpu));
+    let within = |pin: &RangeList| pin.without(&node.cpus).is_empty();
     let all_within = own.iter().all(|cpu| may_run(cpu).is_some_and(within));
     all_within.then_some(node.id)
 }

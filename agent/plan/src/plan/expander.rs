@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::numa::NumaNode;
 
 use super::bus_number::{self, BUSES};
 use super::fragment::Fragment;
@@ -276,11 +277,16 @@ impl<'a> Buses<'a> {
             let device = self.input.host.devices.get(&source)?;
             association::socket(numa, device)
         };
-        let is_here = |hostdev: &&Hostdev| {
-            let node = socket(hostdev.source);
-            node.and_then(|node| binding::cell_on(numa, self.domain, node)) == here
-        };
-        let count = self.domain.hostdevs.iter().filter(is_here).count();
+        let hostdevs = self.domain.hostdevs.iter();
+        let sockets: Vec<Option<NumaNode>> = hostdevs.map(|one| socket(one.source)).collect();
+        // Once for each node: a search goes through all cells and their vCPUs.
+        let cells: BTreeMap<NumaNode, Option<u32>> = (sockets.iter().flatten())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(|node| (*node, binding::cell_on(numa, self.domain, *node)))
+            .collect();
+        let is_here = |node: &&Option<NumaNode>| node.and_then(|node| cells[&node]) == here;
+        let count = sockets.iter().filter(is_here).count();
         u32::try_from(count).unwrap_or(BUSES).max(1)
     }
 

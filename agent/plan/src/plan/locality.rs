@@ -1,6 +1,6 @@
 //! What in a definition's own layout performs badly: notes, because the guest runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kernel_glue::capacity::Capacity;
 use kernel_glue::host::Host;
@@ -35,7 +35,7 @@ impl<'a> From<&PlanInput<'a>> for Facts<'a> {
 /// A note for each part of a definition that contradicts the place of the guest's devices on the host.
 #[must_use]
 pub fn notes(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
-    let mut notes = partly_offline(input, domain);
+    let mut notes: Vec<Note> = partly_offline(input, domain).into_iter().collect();
     notes.extend(domain.memory_nodes.iter().filter_map(|bound| {
         let sockets = on_sockets(input, &bound.nodes);
         let text = format!(
@@ -44,28 +44,21 @@ pub fn notes(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
         );
         (sockets.len() > 1).then(|| Note::new(Code::LocalityWrong, text))
     }));
-    notes.extend(
-        domain
-            .hostdevs
-            .iter()
-            .filter_map(|one| expander(input, domain, one)),
-    );
+    notes.extend(far_expanders(input, domain));
     notes.extend(far_pins(input, domain));
     notes.extend(short_pages(input, domain));
     notes
 }
 
-/// The online CPUs of a list; `None` if the host does not show its CPUs.
-pub(crate) fn running(input: &Facts<'_>, list: &RangeList) -> Option<RangeList> {
+/// The host's online CPUs; `None` if it does not show its CPUs.
+pub(crate) fn online(input: &Facts<'_>) -> Option<RangeList> {
     let nodes = &input.host.numa.nodes;
-    let exists = |cpu: u32| nodes.iter().any(|node| node.cpus.contains(cpu));
-    let is_online = |cpu: u32| {
-        input
-            .capacity
-            .is_none_or(|capacity| capacity.is_online(cpu))
+    let all = RangeList::union(nodes.iter().map(|node| &node.cpus));
+    let online = match input.capacity.and_then(|capacity| capacity.online.as_ref()) {
+        Some(online) => all.and(online),
+        None => all,
     };
-    let runs = |cpu: &u32| exists(*cpu) && is_online(*cpu);
-    (!nodes.is_empty()).then(|| list.iter().filter(runs).collect())
+    (!nodes.is_empty()).then_some(online)
 }
 
 /// Nodes whose reserved huge pages are fewer than those of the cells that are bound to them. Free pages are not compared: the guest
@@ -93,15 +86,20 @@ fn short_pages(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
     notes.collect()
 }
 
-fn partly_offline(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
+fn partly_offline(input: &Facts<'_>, domain: &Domain) -> Option<Note> {
+    let online = online(input)?;
     let pins = domain.binding.pins.iter();
-    let notes = pins.filter_map(|(vcpu, list)| {
-        let online = running(input, list)?;
-        let off: RangeList = list.iter().filter(|cpu| !online.contains(*cpu)).collect();
-        let text = format!("vCPU {vcpu} is pinned to CPUs {off} too, which are not online");
-        (!off.is_empty()).then(|| Note::new(Code::LocalityWrong, text))
-    });
-    notes.collect()
+    let off = pins.map(|(vcpu, list)| (*vcpu, list.without(&online)));
+    let off: Vec<(u32, RangeList)> = off.filter(|(_, list)| !list.is_empty()).collect();
+    let cpus = RangeList::union(off.iter().map(|(_, list)| list));
+    let vcpus: RangeList = off.iter().map(|(vcpu, _)| *vcpu).collect();
+    let who = match vcpus.len() {
+        0 => return None,
+        1 => format!("vCPU {vcpus} is"),
+        _ => format!("vCPUs {vcpus} are"),
+    };
+    let text = format!("{who} pinned to CPUs {cpus} too, which are not online");
+    Some(Note::new(Code::LocalityWrong, text))
 }
 
 /// The sockets among some nodes.
@@ -115,23 +113,31 @@ fn socket(input: &Facts<'_>, hostdev: &Hostdev) -> Option<NumaNode> {
     association::socket(&input.host.numa, device)
 }
 
-/// A device below an expander bus whose cell is bound to another host node than the device's.
-fn expander(input: &Facts<'_>, domain: &Domain, hostdev: &Hostdev) -> Option<Note> {
-    let cell = above(domain, hostdev)?.cell?;
-    let bound = binding::node(&input.host.numa, domain, cell)?;
-    let socket = socket(input, hostdev)?;
-    let text = format!(
-        "its expander bus is at cell {cell}, bound to node {bound}, and the device is on node {socket}"
-    );
-    (bound != socket).then(|| Note {
-        device: Some(hostdev.source),
-        ..Note::new(Code::LocalityWrong, text)
-    })
+/// Devices below an expander bus whose cell is bound to another host node than the device's.
+fn far_expanders(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
+    // Once for each bus: a definition may have many devices, controllers and vCPUs.
+    let mut buses: BTreeMap<u32, Option<(u32, NumaNode)>> = BTreeMap::new();
+    let notes = domain.hostdevs.iter().filter_map(|hostdev| {
+        let bus = u32::from(hostdev.address?.at.bus());
+        let bound = buses.entry(bus).or_insert_with(|| {
+            let cell = above(domain, bus)?.cell?;
+            Some((cell, binding::node(&input.host.numa, domain, cell)?))
+        });
+        let (cell, bound) = (*bound)?;
+        let socket = socket(input, hostdev)?;
+        let text = format!(
+            "its expander bus is at cell {cell}, bound to node {bound}, and the device is on node {socket}"
+        );
+        (bound != socket).then(|| Note {
+            device: Some(hostdev.source),
+            ..Note::new(Code::LocalityWrong, text)
+        })
+    });
+    notes.collect()
 }
 
-/// The expander bus above a device.
-fn above<'a>(domain: &'a Domain, hostdev: &Hostdev) -> Option<&'a Controller> {
-    let mut bus = u32::from(hostdev.address?.at.bus());
+/// The expander bus that a bus is on.
+fn above(domain: &Domain, mut bus: u32) -> Option<&Controller> {
     for _ in 0..MAX_DEPTH {
         let controller = domain.controller(bus)?;
         if controller.model == "pcie-expander-bus" {
@@ -145,14 +151,16 @@ fn above<'a>(domain: &'a Domain, hostdev: &Hostdev) -> Option<&'a Controller> {
 /// The sockets of devices on which no vCPU may run, if all vCPUs are pinned.
 fn far_pins(input: &Facts<'_>, domain: &Domain) -> Vec<Note> {
     let binding = &domain.binding;
-    let may_run = |vcpu: u32| binding.pins.get(&vcpu).or(binding.cpuset.as_ref());
-    let Some(lists) = (0..domain.vcpus).map(may_run).collect::<Option<Vec<_>>>() else {
+    let pins = binding.pins.range(..domain.vcpus);
+    let is_pinned = pins.clone().count() == domain.vcpus as usize;
+    if !is_pinned && binding.cpuset.is_none() {
         return Vec::new();
-    };
-    let cpus: BTreeSet<u32> = lists.into_iter().flat_map(RangeList::iter).collect();
+    }
+    let rest = binding.cpuset.as_ref().filter(|_| !is_pinned);
+    let cpus = RangeList::union(pins.map(|(_, list)| list).chain(rest));
     let near = |node: NumaNode| {
         let node = input.host.numa.node(node);
-        node.is_some_and(|node| node.cpus.iter().any(|cpu| cpus.contains(&cpu)))
+        node.is_some_and(|node| !node.cpus.and(&cpus).is_empty())
     };
     let notes = domain.hostdevs.iter().filter_map(|hostdev| {
         let node = socket(input, hostdev).filter(|node| !near(*node))?;
