@@ -23,11 +23,25 @@ const MORE_WITH_EGM: [&str; 3] = ["gb200-nic-egm", "gb300-egm", "gh200-egm"];
 const ADAPTERS: [&str; 2] = ["<address domain='0x0002'", "<address domain='0x0012'"];
 
 /// Hosts with network adapters, by the host of a board's case; and an adapter of the first two sockets.
-const WITH_NICS: [(&str, &str, [&str; 2]); 3] = [
+const WITH_NICS: [(&str, &str, [&str; 2]); 6] = [
     ("gb200-4gpu", "gb200-nic", ["0002:01:00.0", "0012:01:00.0"]),
     ("gb300-4gpu", "gb300-4gpu", ["0008:03:00.0", "0018:03:00.0"]),
     ("gh200-4gpu", "gh200-nic", ["0002:01:00.0", "0012:01:00.0"]),
+    (
+        "gb200-egm",
+        "gb200-nic-egm",
+        ["0002:01:00.0", "0012:01:00.0"],
+    ),
+    ("gb300-egm", "gb300-egm", ["0008:03:00.0", "0018:03:00.0"]),
+    (
+        "gh200-4gpu-egm",
+        "gh200-nic-egm",
+        ["0002:01:00.0", "0012:01:00.0"],
+    ),
 ];
+
+/// The options of the cases with EGM, and what is left of them without command queues.
+const EGM_OPTIONS: [&str; 2] = ["egm='on' cmdqv='on'", "egm='on'"];
 
 /// Command queues are an option of the guest, and need huge pages for its memory.
 const QUEUES: [(&str, &str); 2] = [
@@ -142,22 +156,40 @@ pub(crate) fn compared(path: &Path, text: &str) -> String {
     diff(&committed, text, (&name, "now"))
 }
 
-/// Guests with one, two and four GPUs.
+/// Guests with one, two and four GPUs, EGM and command queues, and each also without command queues and with network adapters: the
+/// lines that differ then. A case that has adapters has no second form with them.
 fn of_board(case: &Case, stack: &str) -> String {
     let guests = COUNTS.map(|count| {
-        let definition = with_gpus(&case.definition(), count);
-        format!("== GPUs: {count}\n{}", completed(case, stack, &definition))
+        let plain = with_gpus(&case.definition(), count);
+        let before = completed(case, stack, &plain);
+        let [both, alone] = EGM_OPTIONS;
+        assert!(plain.contains(both), "{}", case.name);
+        let alone = completed(case, stack, &plain.replace(both, alone));
+        let mut text = format!(
+            "== GPUs: {count}\n{before}= without command queues\n{}",
+            changed(&before, &alone)
+        );
+        if let Some((beside, adapters)) = beside(case) {
+            let nics = completed(&beside, stack, &with_adapters(&plain, adapters));
+            text += &format!("= two network adapters\n{}", changed(&before, &nics));
+        }
+        text
     });
     guests.concat()
 }
 
+/// The case on a host with network adapters, and the adapters.
+fn beside(case: &Case) -> Option<(Case, &'static [&'static str])> {
+    let mut boards = WITH_NICS.iter();
+    let (_, host, adapters) = boards.find(|(host, ..)| *host == case.settings.host)?;
+    let mut beside = case.clone();
+    beside.settings.host = (*host).to_owned();
+    Some((beside, adapters))
+}
+
 /// The same, and each guest also with command queues and with network adapters: the lines that differ then.
 fn with_variants(case: &Case, stack: &str) -> String {
-    let mut boards = WITH_NICS.iter();
-    let board = boards.find(|(host, ..)| *host == case.settings.host);
-    let (_, with_nics, adapters) = board.expect("a board");
-    let mut beside = case.clone();
-    beside.settings.host = (*with_nics).to_owned();
+    let (beside, adapters) = beside(case).expect("a board");
     let guests = COUNTS.map(|count| {
         let plain = with_gpus(&case.definition(), count);
         let before = completed(case, stack, &plain);

@@ -53,20 +53,23 @@ pub struct Without<'a> {
     pub gb200_nic: &'a Machine,
     pub gb300: &'a Machine,
     pub gh200: &'a Machine,
+    pub gh200_nic: &'a Machine,
 }
 
 impl Without<'_> {
     /// The machines with EGM.
-    pub fn with_egm(self) -> [Machine; 4] {
+    pub fn with_egm(self) -> [Machine; 5] {
         let gb200 = include_str!("readme/gb200-egm.txt");
         let nic = include_str!("readme/gb200-nic-egm.txt");
         let gb300 = include_str!("readme/gb300-egm.txt");
         let gh200 = include_str!("readme/gh200-4gpu-egm.txt");
+        let gh200_nic = include_str!("readme/gh200-nic-egm.txt");
         [
             with("gb200-egm", gb200, self.gb200, &GB200),
             with("gb200-nic-egm", nic, self.gb200_nic, &GB200),
             with("gb300-egm", gb300, self.gb300, &GB300),
             with("gh200-4gpu-egm", gh200, self.gh200, &GH200),
+            with("gh200-nic-egm", gh200_nic, self.gh200_nic, &GH200),
         ]
     }
 }

@@ -31,6 +31,7 @@ pub fn all() -> Vec<Machine> {
         gb200_nic: &gb200_nic(),
         gb300: &gb300[0],
         gh200: &gh200_4gpu(),
+        gh200_nic: &gh200_nic(),
     };
     all.extend(without.with_egm());
     all.extend(gb300);
