@@ -15,7 +15,7 @@ state() { echo "$(driver "$1")/$(override "$1")"; }
 group=$(basename "$(readlink "/sys/bus/pci/devices/$GPU0/iommu_group")")
 watch_libvirt version nodedev-list
 # On a very busy machine the probe's 30 s may end before all is tried.
-is_busy() { [ $timeout_s -gt 5 ]; }
+is_busy() { [ $timeout_s -gt $fastest_s ]; }
 
 # A program has the device open, with its group or without: an open device file alone blocks an unbind.
 for alone in '' alone; do

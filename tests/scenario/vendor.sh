@@ -27,6 +27,8 @@ restored() {
 mkdir -p $saved
 cp -a $schemas/domaincommon.rng /var/lib/dpkg/status $saved/
 trap restored EXIT
+# No agent until libvirt's daemon has the library: a query before that would be an answer of Debian's own pair, and stay.
+systemctl stop variantd
 qemu-system-x86_64 -device help >$saved/devices
 qemu-system-x86_64 -object help >$saved/objects
 
