@@ -58,11 +58,8 @@ pub(super) fn devices() -> Vec<CompletionCandidate> {
     let recipes = settings::recipes::load(planner::recipe::DIRECTORY.as_ref())
         // An unusable file of the administrator does not prevent completion.
         .or_else(|_| Recipes::shipped());
-    let covered = |device: &&Device| {
-        let recipes = recipes.as_ref().ok();
-        recipes.is_some_and(|recipes| recipes.for_device(device).is_some())
-    };
-    let found: Vec<&Device> = host.devices.values().filter(covered).collect();
+    let covered = recipes.iter().flat_map(|recipes| recipes.covered(&host));
+    let found: Vec<&Device> = covered.map(|(device, _)| device).collect();
     match found.is_empty() {
         true => host.devices.values().map(device).collect(),
         false => found.into_iter().map(device).collect(),

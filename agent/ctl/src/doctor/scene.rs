@@ -373,8 +373,7 @@ impl Guest {
 impl Scene {
     /// The devices that a recipe covers.
     pub(super) fn covered(&self) -> impl Iterator<Item = (&Device, &Recipe)> {
-        let devices = self.host.devices.values();
-        devices.filter_map(|device| Some((device, self.recipes.for_device(device)?)))
+        self.recipes.covered(&self.host)
     }
 
     /// The running guest that has a device.

@@ -38,7 +38,7 @@ const LEGEND: [(&str, &str); 6] = [
 /// The matrix with its legend; empty without devices.
 #[must_use]
 pub(crate) fn text(host: &Host, recipes: &Recipes) -> String {
-    let devices: Vec<&Device> = covered(host, recipes);
+    let devices: Vec<&Device> = recipes.covered(host).map(|(device, _)| device).collect();
     if devices.is_empty() {
         return String::new();
     }
@@ -53,15 +53,6 @@ pub(crate) fn text(host: &Host, recipes: &Recipes) -> String {
     });
     let rows: Vec<Vec<String>> = std::iter::once(head.collect()).chain(rows).collect();
     format!("{}\n{}", columns(&rows), legend())
-}
-
-/// The devices that a recipe covers.
-#[must_use]
-pub(crate) fn covered<'a>(host: &'a Host, recipes: &Recipes) -> Vec<&'a Device> {
-    let devices = host.devices.values();
-    devices
-        .filter(|device| recipes.for_device(device).is_some())
-        .collect()
 }
 
 /// What two devices share.

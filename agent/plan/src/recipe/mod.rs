@@ -9,6 +9,7 @@ mod load;
 mod schema;
 
 use kernel_glue::device::Device;
+use kernel_glue::host::Host;
 use kernel_glue::id::PciId;
 
 use crate::toml_text::{self, TomlError};
@@ -138,6 +139,12 @@ impl Recipes {
     #[must_use]
     pub fn for_device(&self, device: &Device) -> Option<&Recipe> {
         self.iter().find(|recipe| recipe.member(device).is_some())
+    }
+
+    /// The devices of a host that a recipe covers, by address, each with its recipe.
+    pub fn covered<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = (&'a Device, &'a Recipe)> {
+        let devices = host.devices.values();
+        devices.filter_map(|device| Some((device, self.for_device(device)?)))
     }
 
     /// The recipe that names a virtual function's id, and is for physical functions with it.

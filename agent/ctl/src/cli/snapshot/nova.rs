@@ -45,8 +45,7 @@ impl Form {
 type Covered<'a> = (&'a Device, &'a Recipe);
 
 pub(super) fn covered(host_view: &HostView) -> impl Iterator<Item = Covered<'_>> {
-    let devices = host_view.host.devices.values();
-    devices.filter_map(|device| Some((device, host_view.recipes.for_device(device)?)))
+    host_view.recipes.covered(&host_view.host)
 }
 
 /// Traits of a device: its driver, its recipe, and its NUMA node if it is known.

@@ -85,9 +85,7 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
     let live = places.root == Path::new("/");
     let look = Look::new(root, live);
     let (recipes, settings, allow_group) = settings(&places.recipes);
-    let devices = host.devices.values();
-    let covered = devices.filter(|device| recipes.for_device(device).is_some());
-    let covered: Vec<PciAddress> = covered.map(|device| device.address).collect();
+    let covered = addresses(&host, &recipes);
     let boot = boot::read(&look);
     let modules = module::read(&look, &host, &boot, module::names(&host, &recipes));
     let daemon = look.if_live(|| Ok(process::daemon(&look.root)));
@@ -166,14 +164,14 @@ fn memory_named(look: &Look) -> Seen<bool> {
     }
 }
 
+/// Addresses of the covered devices.
+fn addresses(host: &Host, recipes: &Recipes) -> Vec<PciAddress> {
+    let covered = recipes.covered(host);
+    covered.map(|(device, _)| device.address).collect()
+}
+
 fn libvirt(host: &Host, recipes: &Recipes, files: &Look) -> Seen<Libvirt> {
-    let covered: Vec<PciAddress> = host
-        .devices
-        .values()
-        .filter(|device| recipes.for_device(device).is_some())
-        .map(|device| device.address)
-        .collect();
-    match inquiry::look(URI, covered, TIMEOUT) {
+    match inquiry::look(URI, addresses(host, recipes), TIMEOUT) {
         Ok(found) => Ok(Libvirt::Answers {
             versions: found.versions,
             domains: definitions(found.domains, found.networks),

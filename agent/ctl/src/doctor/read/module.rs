@@ -30,9 +30,8 @@ const MAX_FOLDERS: usize = 4096;
 
 /// The modules that checks are about: those of the drivers for devices that recipes cover, and that of EGM.
 pub(super) fn names(host: &Host, recipes: &Recipes) -> BTreeSet<String> {
-    let covered = host.devices.values();
-    let covered = covered.filter_map(|device| recipes.for_device(device));
-    let drivers = covered.map(|recipe| module_name(&recipe.driver));
+    let covered = recipes.covered(host);
+    let drivers = covered.map(|(_, recipe)| module_name(&recipe.driver));
     drivers.chain([egm::MODULE.to_owned()]).collect()
 }
 
