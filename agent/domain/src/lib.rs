@@ -193,6 +193,12 @@ impl Domain {
         hostdevs.chain(self.elsewhere.iter().map(|other| other.source))
     }
 
+    /// True if its memory is EGM regions, or its option asks for that.
+    #[must_use]
+    pub fn wants_egm(&self) -> bool {
+        self.options.egm == Some(true) || !self.platform.egm.is_empty()
+    }
+
     /// True if the definition uses this host device.
     #[must_use]
     pub fn uses(&self, device: PciAddress) -> bool {

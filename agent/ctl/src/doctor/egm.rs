@@ -80,10 +80,8 @@ fn demand(scene: &Scene) -> Demand<'_> {
 
 /// True for a guest with EGM memory, and for one whose options ask for it.
 fn asks(guest: &Guest) -> bool {
-    guest.definition.as_ref().is_ok_and(|definition| {
-        let domain = definition.domain();
-        domain.options.egm == Some(true) || !domain.platform.egm.is_empty()
-    })
+    let definition = guest.definition.as_ref();
+    definition.is_ok_and(|definition| definition.domain().wants_egm())
 }
 
 fn has(guest: &Guest, device: &Device) -> bool {

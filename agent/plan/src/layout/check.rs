@@ -22,7 +22,7 @@ pub(super) fn check(input: &LayoutInput<'_>, domain: &Domain) -> Result<(), Refu
         let reason = "the guest has no vCPUs".to_owned();
         return Err(wrong(reason, "/domain/vcpu", "correct <vcpu>"));
     }
-    if !domain.platform.egm.is_empty() || domain.options.egm == Some(true) {
+    if domain.wants_egm() {
         let reason =
             "the guest's memory is EGM regions, which are on the sockets of their GPUs already";
         let hint = "the layout is that of the EGM regions; see variantd.codes(7)";

@@ -19,8 +19,12 @@ use domain::{Domain, Domain as Guest};
 /// # Errors
 /// A refusal when the definition has cells, pins, bindings, a topology or page sizes of its own.
 pub fn edits(layout: &Layout, domain: &Domain) -> Result<Vec<Edit>, Refusal> {
-    if let Some(own) = own(domain, layout) {
-        let (name, have, want) = (own.name, own.have, own.want);
+    // The first of the user's elements that the layout has as well.
+    let own = PARTS
+        .iter()
+        .find_map(|part| Some((part, (part.have)(domain)?)));
+    if let Some((Part { name, want, .. }, have)) = own {
+        let want = want(layout);
         let reason =
             format!("the definition has its own {name} ({have}), and the layout has {want}");
         let hint = Hint::with("{}", line(["virsh", "edit", &domain.name]));
@@ -75,107 +79,107 @@ pub(super) fn parents(domain: &Guest) -> [(&'static str, Option<&Element>); 4] {
 
 /// True for a definition without a layout of its own, into which one can be written.
 pub(super) fn is_free(domain: &Guest) -> bool {
-    let has_egm = !domain.platform.egm.is_empty() || domain.options.egm == Some(true);
-    let mut names = NAMES.into_iter();
-    !has_egm && !names.any(|name| have(domain, name).is_some())
+    !domain.wants_egm() && !PARTS.iter().any(|part| (part.have)(domain).is_some())
 }
 
-/// An element of the user that a layout has as well, with both values.
-struct Own {
+/// An element that a definition may have of its own, and a layout has as well.
+struct Part {
     name: &'static str,
-    have: String,
-    want: String,
+    /// The definition's value.
+    have: fn(&Guest) -> Option<String>,
+    /// The layout's value.
+    want: fn(&Layout) -> String,
 }
 
-/// What a definition may have of its own.
-const NAMES: [&str; 10] = [
-    "<numa>",
-    "<topology>",
-    "<vcpupin>",
-    "<vcpu cpuset>",
-    "<vcpu placement='auto'>",
-    "<emulatorpin>",
-    "<iothreadpin>",
-    "<numatune><memory>",
-    "<memnode>",
-    "<hugepages>",
-];
-
-/// The definition's value for one of [`NAMES`].
-fn have(domain: &Guest, name: &str) -> Option<String> {
-    let (binding, tuning) = (&domain.binding, &domain.tuning);
-    let first = |pins: &BTreeMap<u32, RangeList>, what: &str| {
-        let (id, cpus) = pins.first_key_value()?;
-        Some(format!("{what} {id} on CPUs {cpus}"))
-    };
-    match name {
-        "<numa>" => domain.numa.as_ref().map(|_| cells(domain.cells.len())),
-        "<topology>" => tuning.topology.map(|values| in_words(&values)),
-        "<vcpupin>" => first(&binding.pins, "vCPU"),
-        "<vcpu cpuset>" => binding.cpuset.as_ref().map(|cpus| format!("CPUs {cpus}")),
-        "<vcpu placement='auto'>" => tuning.is_automatic.then(|| "numad places it".to_owned()),
-        "<emulatorpin>" => binding.emulator.as_ref().map(|cpus| format!("CPUs {cpus}")),
-        "<iothreadpin>" => first(&binding.iothreads, "iothread"),
-        "<numatune><memory>" => binding
-            .memory
-            .as_ref()
-            .map(|nodes| format!("nodes {nodes}")),
-        "<memnode>" => {
+const PARTS: [Part; 10] = [
+    Part {
+        name: "<numa>",
+        have: |domain| domain.numa.as_ref().map(|_| cells(domain.cells.len())),
+        want: |layout| cells(layout.cells.len()),
+    },
+    Part {
+        name: "<topology>",
+        have: |domain| domain.tuning.topology.map(|values| in_words(&values)),
+        want: |layout| in_words(&layout.topology.values()),
+    },
+    Part {
+        name: "<vcpupin>",
+        have: |domain| first_pin(&domain.binding.pins, "vCPU"),
+        want: |layout| {
+            let cpu = layout.cells.first().and_then(|cell| cell.pins.first());
+            cpu.map_or_else(String::new, |cpu| format!("vCPU 0 on CPU {cpu}"))
+        },
+    },
+    Part {
+        name: "<vcpu cpuset>",
+        have: |domain| domain.binding.cpuset.as_ref().map(cpus),
+        want: pinned,
+    },
+    Part {
+        name: "<vcpu placement='auto'>",
+        have: |domain| (domain.tuning.is_automatic).then(|| "numad places it".to_owned()),
+        want: pinned,
+    },
+    Part {
+        name: "<emulatorpin>",
+        have: |domain| domain.binding.emulator.as_ref().map(cpus),
+        want: |layout| cpus(&layout.emulator),
+    },
+    Part {
+        name: "<iothreadpin>",
+        have: |domain| first_pin(&domain.binding.iothreads, "iothread"),
+        want: |layout| cpus(&layout.emulator),
+    },
+    Part {
+        name: "<numatune><memory>",
+        have: |domain| (domain.binding.memory.as_ref()).map(|nodes| format!("nodes {nodes}")),
+        want: |layout| {
+            let nodes = layout.cells.iter().map(|cell| u32::from(cell.node));
+            format!("nodes {}", nodes.collect::<RangeList>())
+        },
+    },
+    Part {
+        name: "<memnode>",
+        have: |domain| {
             let node = domain.memory_nodes.first()?;
             Some(format!("cell {} on nodes {}", node.cell, node.nodes))
-        }
-        _ => {
-            let sizes = tuning.page_kib.iter().map(|size| kib_in_units(*size));
-            let sizes: Vec<String> = sizes.collect();
+        },
+        want: |layout| {
+            let first = layout.cells.first();
+            first.map_or_else(String::new, |cell| format!("cell 0 on node {}", cell.node))
+        },
+    },
+    Part {
+        name: "<hugepages>",
+        have: |domain| {
+            let sizes = domain.tuning.page_kib.iter();
+            let sizes: Vec<String> = sizes.map(|size| kib_in_units(*size)).collect();
             let sizes = match sizes.is_empty() {
                 true => "the default size".to_owned(),
                 false => sizes.join(", "),
             };
             domain.platform.hugepages.then_some(sizes)
-        }
-    }
-}
-
-/// A layout's value for one of [`NAMES`].
-fn want(layout: &Layout, name: &str) -> String {
-    let cpus: RangeList = layout
-        .cells
-        .iter()
-        .flat_map(|cell| cell.pins.clone())
-        .collect();
-    let nodes: RangeList = layout
-        .cells
-        .iter()
-        .map(|cell| u32::from(cell.node))
-        .collect();
-    let first = layout.cells.first();
-    match name {
-        "<numa>" => cells(layout.cells.len()),
-        "<topology>" => in_words(&layout.topology.values()),
-        "<vcpupin>" => {
-            let cpu = first.and_then(|cell| cell.pins.first());
-            cpu.map_or_else(String::new, |cpu| format!("vCPU 0 on CPU {cpu}"))
-        }
-        "<vcpu cpuset>" | "<vcpu placement='auto'>" => format!("CPUs {cpus}"),
-        "<emulatorpin>" | "<iothreadpin>" => format!("CPUs {}", layout.emulator),
-        "<numatune><memory>" => format!("nodes {nodes}"),
-        "<memnode>" => {
-            first.map_or_else(String::new, |cell| format!("cell 0 on node {}", cell.node))
-        }
-        _ => match layout.page_kib {
-            Some(size) => kib_in_units(size),
-            None => "normal pages".to_owned(),
         },
-    }
+        want: |layout| {
+            let size = layout.page_kib.map(kib_in_units);
+            size.unwrap_or_else(|| "normal pages".to_owned())
+        },
+    },
+];
+
+fn cpus(list: &RangeList) -> String {
+    format!("CPUs {list}")
 }
 
-/// The first of the user's elements that a layout has as well.
-fn own(domain: &Guest, layout: &Layout) -> Option<Own> {
-    NAMES.into_iter().find_map(|name| {
-        let have = have(domain, name)?;
-        let want = want(layout, name);
-        Some(Own { name, have, want })
-    })
+fn first_pin(pins: &BTreeMap<u32, RangeList>, what: &str) -> Option<String> {
+    let (id, list) = pins.first_key_value()?;
+    Some(format!("{what} {id} on {}", cpus(list)))
+}
+
+/// All host CPUs of a layout's vCPUs.
+fn pinned(layout: &Layout) -> String {
+    let pins = layout.cells.iter().flat_map(|cell| &cell.pins);
+    cpus(&pins.copied().collect())
 }
 
 fn cells(count: usize) -> String {
