@@ -51,11 +51,10 @@ pub struct Binding {
 
 /// Assigns cell 0 the CPUs that no cell names, as libvirt does (qemuDomainDefNumaCPUsPostParse).
 pub(super) fn give_rest(cells: &mut [Cell], vcpus: u32) {
-    let is_named = |cpu: &u32| cells.iter().any(|cell| cell.cpus.contains(*cpu));
-    let rest: Vec<u32> = (0..vcpus).filter(|cpu| !is_named(cpu)).collect();
-    let first = cells.iter_mut().find(|cell| cell.id == 0);
-    if let Some(first) = first.filter(|_| !rest.is_empty()) {
-        first.cpus = first.cpus.iter().chain(rest).collect();
+    let named = RangeList::union(cells.iter().map(|cell| &cell.cpus));
+    let rest = RangeList::from(0..vcpus).without(&named);
+    if let Some(first) = cells.iter_mut().find(|cell| cell.id == 0) {
+        first.cpus = RangeList::union([&first.cpus, &rest]);
     }
 }
 

@@ -57,10 +57,10 @@ impl Other {
         (&self.cpus, &self.memory)
     }
 
-    /// True if it is pinned to this CPU.
+    /// The CPUs that it is pinned to.
     #[must_use]
-    pub fn holds(&self, cpu: u32) -> bool {
-        self.cpus.contains(cpu)
+    pub fn cpus(&self) -> &RangeList {
+        &self.cpus
     }
 
     /// Memory that it binds to this node, in KiB.

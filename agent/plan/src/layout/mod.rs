@@ -215,7 +215,7 @@ fn held(input: &LayoutInput<'_>, nodes: &[NumaNode]) -> Vec<Note> {
     let mut notes = Vec::new();
     for other in input.others {
         for node in nodes.iter().filter_map(|id| input.host.numa.node(*id)) {
-            let here: RangeList = node.cpus.iter().filter(|cpu| other.holds(*cpu)).collect();
+            let here = node.cpus.and(other.cpus());
             if !here.is_empty() {
                 let text = format!(
                     "guest '{}' holds CPUs {here} of node {}",

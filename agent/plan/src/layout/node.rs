@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::numa::NumaNode;
+use kernel_glue::numa::{NumaNode, RangeList};
 
-use super::LayoutInput;
+use super::{LayoutInput, Other};
 use crate::plan::{Note, association};
 use domain::Domain;
 use domain::code::Code;
@@ -27,15 +27,14 @@ pub(super) struct Room(Vec<Free>);
 
 impl Room {
     pub(super) fn of(input: &LayoutInput<'_>) -> Self {
+        let held = RangeList::union(input.others.iter().map(Other::cpus));
         let free = input.host.numa.sockets().map(|node| {
-            let is_free = |cpu: &u32| {
-                input.capacity.is_online(*cpu) && !input.others.iter().any(|one| one.holds(*cpu))
-            };
+            let is_online = |cpu: &u32| input.capacity.is_online(*cpu);
             let bound = input.others.iter().map(|other| other.memory_kib(node.id));
             let bound = bound.fold(0, u64::saturating_add);
             Free {
                 node: node.id,
-                cpus: node.cpus.iter().filter(is_free).collect(),
+                cpus: node.cpus.without(&held).iter().filter(is_online).collect(),
                 memory_kib: node.memory_kib.saturating_sub(bound),
             }
         });
@@ -137,7 +136,7 @@ pub(super) fn chosen(
 fn no_room(input: &LayoutInput<'_>, room: &Room, domain: &Domain) -> Refusal {
     let nodes: Vec<NumaNode> = room.0.iter().map(|free| free.node).collect();
     let (cpus, memory) = room.sum(&nodes);
-    let holders = |holds: &dyn Fn(&super::Other) -> bool| {
+    let holders = |holds: &dyn Fn(&Other) -> bool| {
         let all = input.others.iter().filter(|other| holds(other));
         let names: Vec<String> = all.map(|other| format!("'{}'", other.name)).collect();
         match names.len() {
@@ -153,9 +152,8 @@ fn no_room(input: &LayoutInput<'_>, room: &Room, domain: &Domain) -> Refusal {
     let wanted = memory_kib(domain);
     let (reason, what) = match cpus < domain.vcpus as usize {
         true => {
-            let all = input.host.numa.sockets().flat_map(|node| node.cpus.iter());
-            let all: Vec<u32> = all.collect();
-            let who = holders(&|other| all.iter().any(|cpu| other.holds(*cpu)));
+            let all = RangeList::union(input.host.numa.sockets().map(|node| &node.cpus));
+            let who = holders(&|other| !all.and(other.cpus()).is_empty());
             let wanted = domain.vcpus;
             (
                 format!("the guest has {wanted} vCPUs, and {cpus} CPUs of the host are free{who}"),

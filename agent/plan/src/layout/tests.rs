@@ -400,7 +400,10 @@ fn many_wide_pins_are_judged_by_their_ranges() {
         ["vCPUs 0-19999 are pinned to CPUs 16-16383 too, which are not online"]
     );
     let other = Other::of(&host.numa, &domain);
-    assert!(!other.holds(0), "the scheduler has all CPUs of a node");
+    assert!(
+        !other.cpus().contains(0),
+        "the scheduler has all CPUs of a node"
+    );
     let refusal = PLAIN.layout(&[], &text).expect_err("no room");
     assert_eq!(refusal.code, Code::LayoutNoRoom);
 }
@@ -468,7 +471,7 @@ proptest! {
         };
         let text = guest(vcpus, mib << 10, &devices, "");
         let free: Vec<u32> = (0..machine.nodes).flat_map(|at| machine.online(at))
-            .filter(|cpu| !others.iter().any(|one| one.holds(*cpu))).collect();
+            .filter(|cpu| !others.iter().any(|one| one.cpus().contains(*cpu))).collect();
         match machine.layout(&others, &text) {
             Err(refusal) => {
                 prop_assert_eq!(refusal.code, Code::LayoutNoRoom);
