@@ -62,6 +62,18 @@ pub struct Options {
     pub numa: Option<NumaMode>,
 }
 
+impl Options {
+    /// Those of a saved plan.
+    pub(crate) fn of(saved: &SavedPlan) -> Self {
+        let basis = &saved.basis;
+        Self {
+            replace: basis.replace,
+            egm: basis.egm,
+            numa: basis.numa,
+        }
+    }
+}
+
 /// A device for virDomainAttachDeviceFlags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachDevice {
@@ -233,13 +245,7 @@ impl Preparer {
         let before = self.read(domain)?;
         let shown = self.public(domain)?;
         let (mut host_view, capabilities) = self.look(before.domain());
-        let basis = &saved.basis;
-        let options = Options {
-            replace: basis.replace,
-            egm: basis.egm,
-            numa: basis.numa,
-        };
-        self.take(&mut host_view, before.domain(), options)?;
+        self.take(&mut host_view, before.domain(), Options::of(saved))?;
         host_view.check(&shown, saved)?;
         // The same edits, in the text with the secrets.
         let rewrite = host_view.rewrite(&before, saved.basis.replace)?;

@@ -567,9 +567,7 @@ impl Worker {
     /// The refusal of a saved plan says nothing about the domain, so only a completed change is stored.
     fn apply_now(&self, domain: &DomainRef, saved: &SavedPlan) -> Result<Report, PrepareError> {
         let report = self.preparer().apply(domain, saved)?;
-        let basis = &saved.basis;
-        let (replace, egm, numa) = (basis.replace, basis.egm, basis.numa);
-        let trigger = Trigger::Request(Options { replace, egm, numa });
+        let trigger = Trigger::Request(Options::of(saved));
         self.note(domain, trigger, report.clone());
         Ok(report)
     }

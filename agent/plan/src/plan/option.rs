@@ -4,13 +4,11 @@ use super::fragment::Fragment;
 use super::{Note, PlanInput};
 use domain::code::Code;
 use domain::edit::Edit;
-use domain::{Domain, OPTIONS_NAMESPACE};
+use domain::{Domain, NumaMode, OPTIONS_NAMESPACE};
 
 /// Writes the options of the input; nothing if the domain has them already.
 pub(crate) fn edits(input: &PlanInput<'_>, domain: &Domain) -> Vec<Edit> {
-    let has = domain.options;
-    let egm = input.egm.filter(|wanted| has.egm != Some(*wanted));
-    let numa = input.numa.wanted.filter(|wanted| has.numa != Some(*wanted));
+    let (egm, numa) = changed(input, domain);
     if egm.is_none() && numa.is_none() {
         return Vec::new();
     }
@@ -35,11 +33,17 @@ pub(crate) fn edits(input: &PlanInput<'_>, domain: &Domain) -> Vec<Edit> {
     }]
 }
 
+/// The options of the input that the domain does not have yet.
+fn changed(input: &PlanInput<'_>, domain: &Domain) -> (Option<bool>, Option<NumaMode>) {
+    let has = domain.options;
+    let egm = input.egm.filter(|wanted| has.egm != Some(*wanted));
+    let numa = input.numa.wanted;
+    (egm, numa.filter(|wanted| has.numa != Some(*wanted)))
+}
+
 /// Tells the user about the options that were written into `before`.
 pub(crate) fn notes(input: &PlanInput<'_>, before: &Domain) -> Vec<Note> {
-    let has = before.options;
-    let egm = input.egm.filter(|wanted| has.egm != Some(*wanted));
-    let numa = input.numa.wanted.filter(|wanted| has.numa != Some(*wanted));
+    let (egm, numa) = changed(input, before);
     let egm = egm.map(|egm| (Code::EgmOption, "egm", value(egm)));
     let numa = numa.map(|numa| (Code::NumaOption, "numa", numa.as_str()));
     let note = |(code, name, value)| {
