@@ -83,11 +83,18 @@ fn names_libvirt((path, text): &Source) -> Option<String> {
     })
 }
 
-fn touches_the_system((path, text): &Source) -> Option<String> {
+/// The code before the tests of a file; `None` for a file of tests.
+fn without_tests<'a>(path: &Path, text: &'a str) -> Option<&'a str> {
     let name = path.file_name()?.to_str()?;
-    let is_test = name == "tests.rs" || name.ends_with("_test.rs");
-    let pure = PURE.iter().any(|folder| path.starts_with(folder)) && !is_test;
-    let text = text.split("#[cfg(test)]\nmod tests {").next()?;
+    let is_file = name == "tests.rs" || name.ends_with("_test.rs");
+    let is_inside = path.iter().any(|part| part == "tests" || part == "testing");
+    let mut parts = text.split("#[cfg(test)]\nmod tests {");
+    parts.next().filter(|_| !is_file && !is_inside)
+}
+
+fn touches_the_system((path, text): &Source) -> Option<String> {
+    let text = without_tests(path, text)?;
+    let pure = PURE.iter().any(|folder| path.starts_with(folder));
     let mut modules = SYSTEM.iter();
     let found = modules.find(|one| text.contains(&format!("std::{one}")));
     found.filter(|_| pure).map(|found| {
@@ -100,17 +107,12 @@ fn touches_the_system((path, text): &Source) -> Option<String> {
 
 /// `print!` and `eprint!` panic when a stream is closed or full, and the program ends with another status.
 fn panics_at_a_full_stream((path, text): &Source) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
+    let text = without_tests(path, text)?;
     let product = ["agent", "hooks", "kernel-glue"];
     let product = product.iter().any(|folder| path.starts_with(folder));
-    let parts = ["tests", "testing"];
-    let is_test = name == "tests.rs"
-        || name.ends_with("_test.rs")
-        || path.iter().any(|part| parts.iter().any(|one| part == *one));
-    let text = text.split("#[cfg(test)]\nmod tests {").next()?;
     let macros = ["print!(", "println!("].map(|name| format!("e{name}"));
     let found = macros.iter().find(|name| text.contains(name.as_str()));
-    found.filter(|_| product && !is_test).map(|found| {
+    found.filter(|_| product).map(|found| {
         format!(
             "'{}' has '{found}..)', which panics when standard error is closed; use 'writeln!'",
             path.display()
