@@ -55,6 +55,11 @@ const QUEUES: [(&str, &str); 2] = [
     ),
 ];
 
+/// Another form of a guest: its title, and the edit of the definition.
+type Queues = (&'static str, fn(&str) -> String);
+const WITH_QUEUES: Queues = ("command queues and huge pages", with_queues);
+const WITHOUT_QUEUES: Queues = ("without command queues", without_queues);
+
 /// Numbers of GPUs of a guest.
 const COUNTS: [usize; 3] = [1, 2, 4];
 
@@ -82,7 +87,7 @@ fn every_stack_and_board_equals_its_committed_file() {
     {
         for stack in Stack::names() {
             let path = case::data("stacks").join(format!("{stack}-{}.txt", case.settings.host));
-            report += &compared(&path, &with_variants(case, stack));
+            report += &compared(&path, &of_board(case, stack, WITH_QUEUES));
         }
     }
     case::expect_none(&report);
@@ -138,7 +143,7 @@ fn with_egm(name: &str, stacks: impl Iterator<Item = &'static str>) -> String {
     let mut text = String::new();
     for stack in stacks {
         writeln!(text, "# {stack}").expect("text");
-        text += &of_board(case, stack);
+        text += &of_board(case, stack, WITHOUT_QUEUES);
     }
     let board = name.trim_end_matches("-egm");
     compared(
@@ -156,28 +161,6 @@ pub(crate) fn compared(path: &Path, text: &str) -> String {
     diff(&committed, text, (&name, "now"))
 }
 
-/// Guests with one, two and four GPUs, EGM and command queues, and each also without command queues and with network adapters: the
-/// lines that differ then. A case that has adapters has no second form with them.
-fn of_board(case: &Case, stack: &str) -> String {
-    let guests = COUNTS.map(|count| {
-        let plain = with_gpus(&case.definition(), count);
-        let before = completed(case, stack, &plain);
-        let [both, alone] = EGM_OPTIONS;
-        assert!(plain.contains(both), "{}", case.name);
-        let alone = completed(case, stack, &plain.replace(both, alone));
-        let mut text = format!(
-            "== GPUs: {count}\n{before}= without command queues\n{}",
-            changed(&before, &alone)
-        );
-        if let Some((beside, adapters)) = beside(case) {
-            let nics = completed(&beside, stack, &with_adapters(&plain, adapters));
-            text += &format!("= two network adapters\n{}", changed(&before, &nics));
-        }
-        text
-    });
-    guests.concat()
-}
-
 /// The case on a host with network adapters, and the adapters.
 fn beside(case: &Case) -> Option<(Case, &'static [&'static str])> {
     let mut boards = WITH_NICS.iter();
@@ -187,19 +170,20 @@ fn beside(case: &Case) -> Option<(Case, &'static [&'static str])> {
     Some((beside, adapters))
 }
 
-/// The same, and each guest also with command queues and with network adapters: the lines that differ then.
-fn with_variants(case: &Case, stack: &str) -> String {
-    let (beside, adapters) = beside(case).expect("a board");
+/// Guests with one, two and four GPUs, and each also with other command queues and with network adapters: the lines that differ then.
+/// A case that has adapters has no second form with them.
+fn of_board(case: &Case, stack: &str, (queues, edit): Queues) -> String {
     let guests = COUNTS.map(|count| {
         let plain = with_gpus(&case.definition(), count);
         let before = completed(case, stack, &plain);
-        let queues = completed(case, stack, &with_queues(&plain));
-        let nics = completed(&beside, stack, &with_adapters(&plain, adapters));
-        format!(
-            "== GPUs: {count}\n{before}= command queues and huge pages\n{}= two network adapters\n{}",
-            changed(&before, &queues),
-            changed(&before, &nics)
-        )
+        let after = completed(case, stack, &edit(&plain));
+        let changes = changed(&before, &after);
+        let mut text = format!("== GPUs: {count}\n{before}= {queues}\n{changes}");
+        if let Some((beside, adapters)) = beside(case) {
+            let nics = completed(&beside, stack, &with_adapters(&plain, adapters));
+            text += &format!("= two network adapters\n{}", changed(&before, &nics));
+        }
+        text
     });
     guests.concat()
 }
@@ -208,6 +192,12 @@ fn with_variants(case: &Case, stack: &str) -> String {
 fn completed(case: &Case, stack: &str, definition: &str) -> String {
     let output = case.run_for(stack, &["rewrite"], Some(definition));
     pieces(&stdout(&output)) + &stderr(&output)
+}
+
+fn without_queues(definition: &str) -> String {
+    let [both, alone] = EGM_OPTIONS;
+    assert!(definition.contains(both), "{definition}");
+    definition.replace(both, alone)
 }
 
 fn with_queues(definition: &str) -> String {
