@@ -67,3 +67,30 @@ need_lints() {
     { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1 && return
     need_packages rustfmt-web rust-web-clippy
 }
+
+# two_clones WORK: two clones of this repository's HEAD, in folders of different length
+two_clones() {
+    git clone --quiet . "$1/one"
+    git clone --quiet "$1/one" "$1/another/place/with a longer name"
+}
+
+# built_twice WORK OPTION...: runs packaging/build with these options in both clones; prints the package's path if both are equal
+built_twice() {
+    local work=$1 clone first='' package
+    shift
+    for clone in "$work/one" "$work/another/place/with a longer name"; do
+        if ! CARGO_TARGET_DIR=$clone/target "$clone/packaging/build" "$@" "$clone/out" >"$work/log" 2>&1; then
+            tail -40 "$work/log" >&2
+            echo "'packaging/build${*:+ $*}' failed; its last lines are above" >&2
+            return 1
+        fi
+        package=$(tail -1 "$work/log")
+        [ -f "$package" ] || { echo "'packaging/build${*:+ $*}' named no package" >&2; return 1; }
+        if [ -n "$first" ] && ! cmp "$first" "$package" >&2; then
+            echo "two builds of '${package##*/}' differ; compare them with diffoscope" >&2
+            return 1
+        fi
+        first=$package
+    done
+    echo "$package"
+}

@@ -36,6 +36,9 @@ impl Scene {
         fs::create_dir_all(root.join("packaging")).expect("folder");
         let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/release");
         tests::program::copy(&real, &root.join("packaging/release"));
+        fs::create_dir(root.join("tests")).expect("folder");
+        let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("setup.sh");
+        fs::copy(setup, root.join("tests/setup.sh")).expect("a copy");
         scene.program("packaging/build", build);
         scene.program("packaging/sbom", "#!/bin/bash\necho '{}'\n");
         scene.put("packaging/NEWS.md", "# What changed\n\n## 1.2.3\n");
