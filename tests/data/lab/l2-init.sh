@@ -31,9 +31,12 @@ for device in /sys/bus/pci/devices/*; do
     show_function "$device"
     show_express "$device"
 done
+block=$((0x$(cat /sys/devices/system/memory/block_size_bytes) >> 10))
 for node in /sys/devices/system/node/node[0-9]*; do
     memory=$(awk '/MemTotal/ { print $4 }' "$node/meminfo")
-    echo "L2-NODE ${node##*/node} cpus=$(cat "$node/cpulist") memory=${memory}kB distance=$(tr ' ' , <"$node/distance")"
+    blocks=0
+    for entry in "$node"/memory[0-9]*; do [ ! -e "$entry" ] || blocks=$((blocks + 1)); done
+    echo "L2-NODE ${node##*/node} cpus=$(cat "$node/cpulist") memory=${memory}kB blocks=$((blocks * block))kB distance=$(tr ' ' , <"$node/distance")"
 done
 for list in online possible has_cpu has_memory has_generic_initiator; do
     echo "L2-NODES $list=$(cat /sys/devices/system/node/$list)"

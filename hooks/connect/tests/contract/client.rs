@@ -44,24 +44,29 @@ for call in """
 print(count, 'calls')
 "#;
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The output of a client with the transport, over the shared socket and directly.
 fn three_ways(scene: &Scene, base: &str, run: impl Fn(&str) -> Output) -> [String; 3] {
+    three_outputs(scene, base, |uri| {
+        let output = run(uri);
+        let printed = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "{uri}: {printed}");
+        printed
+    })
+}
+
+/// What a client gives with the transport, over the shared socket and directly.
+pub(super) fn three_outputs<T>(scene: &Scene, base: &str, run: impl Fn(&str) -> T) -> [T; 3] {
     let listener = Listener::start(scene);
     let uris = [
         scene.uri(base, true),
         listener.uri(base),
         scene.uri(base, false),
     ];
-    uris.map(|uri| {
-        let output = run(&uri);
-        let printed = text(&output.stdout) + &text(&output.stderr);
-        assert!(output.status.success(), "{uri}: {printed}");
-        printed
-    })
+    uris.map(|uri| run(&uri))
 }
 
 /// True if the program answers; else the test says what it lacks.

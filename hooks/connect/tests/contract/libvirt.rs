@@ -201,6 +201,13 @@ impl Scene {
         )
     }
 
+    /// The test driver's state ends with the last connection, as in a test that opens its own.
+    pub(super) fn forget(&mut self) {
+        let (mut keeper, input) = self.keeper.take().expect("a keeper");
+        drop(input);
+        keeper.wait().expect("its end");
+    }
+
     pub(super) fn socket(&self) -> PathBuf {
         self.bus.path("run/libvirt/libvirt-sock")
     }

@@ -9,3 +9,4 @@ mod packet;
 mod recorded;
 mod shared;
 mod splitter;
+mod suite;
