@@ -17,7 +17,7 @@ use domain::refusal::Refusal;
 use domain::{Attachment, Definition, Domain, NumaMode};
 use planner::attach::{self, Affects, Attached};
 use planner::from_libvirt::FromLibvirt;
-use planner::layout::{Other, needs_facts};
+use planner::layout::{Other, may_need_facts, needs_facts};
 use planner::plan::{NumaFacts, NumaInput, Plan, PlanInput};
 use planner::recipe::Prepare;
 use planner::rewrite::{self, Rewrite};
@@ -247,7 +247,10 @@ impl<'a> HostView<'a> {
         domain: &Domain,
         domains: impl FnOnce() -> Vec<Domain>,
     ) -> Result<(), Refusal> {
-        if domain.hostdevs.is_empty() || !needs_facts(&self.rules.recipes, self.numa, domain) {
+        let recipes = &self.rules.recipes;
+        // The host is not read for a domain that needs no layout on any host.
+        let is_possible = may_need_facts(recipes, self.numa, domain);
+        if !is_possible || !needs_facts(self.host()?, recipes, self.numa, domain) {
             return Ok(());
         }
         let numa = &self.host()?.numa;

@@ -48,7 +48,7 @@ impl Facts {
             wanted,
             ..Self::default()
         };
-        if !needs_facts(&host_view.recipes, wanted, domain) {
+        if !needs_facts(&host_view.host, &host_view.recipes, wanted, domain) {
             return Ok(none);
         }
         Ok(Self {

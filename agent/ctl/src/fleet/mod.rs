@@ -14,7 +14,7 @@ use agent::snapshot::Runs;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use domain::{Definition, NumaMode};
-use planner::layout::needs_facts;
+use planner::layout::may_need_facts;
 use planner::plan::{NumaFacts, NumaInput, Plan, PlanInput};
 use planner::recipe::Recipes;
 use planner::revert::revert;
@@ -109,9 +109,9 @@ impl<'a> Question<'a> {
         Self { egm, numa, ..self }
     }
 
-    /// True if plans read CPUs and huge pages of the hosts.
+    /// True if plans read CPUs and huge pages of some hosts.
     pub(crate) fn needs_capacity(&self) -> bool {
-        needs_facts(self.recipes, self.numa, self.base.domain())
+        may_need_facts(self.recipes, self.numa, self.base.domain())
     }
 
     /// Plans for one host.

@@ -30,8 +30,8 @@ use domain::code::Code;
 use domain::refusal::Refusal;
 
 pub use crate::other_guest::Other;
-pub use piece::needs_facts;
 pub(crate) use piece::{State, left_out, state, undo, written};
+pub use piece::{may_need_facts, needs_facts};
 pub use xml::edits;
 
 /// What a layout is computed from.

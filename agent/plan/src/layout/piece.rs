@@ -5,13 +5,14 @@
 //! so that a layout stays while they change.
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::host::Host;
 use kernel_glue::numa::{NumaNode, RangeList};
 
 use super::{Layout, LayoutInput, layout, node, xml};
 use crate::fingerprint::Fingerprint;
 use crate::json;
 use crate::plan::fragment::Fragment;
-use crate::plan::{self, Change, Note, PlanInput};
+use crate::plan::{self, Change, Note, NumaInput, PlanInput};
 use crate::recipe::{Recipe, Recipes};
 use domain::code::Code;
 use domain::edit::Edit;
@@ -45,22 +46,10 @@ pub(crate) struct Laid {
 
 /// Whether a definition has the layout that its options, the caller or its recipes ask for.
 pub(crate) fn state(input: &PlanInput<'_>, domain: &Domain) -> Result<State, Refusal> {
-    let option = input.numa.wanted.or(domain.options.numa);
-    let is_possible = option.is_some() || input.recipes.iter().any(by_recipe);
-    if domain.layout.is_none() && !is_possible {
-        return Ok(State::Kept);
-    }
-    let recipes = plan::recipes(input, domain)?;
-    let default = recipes.iter().any(|recipe| by_recipe(recipe));
-    let mirror = match option {
-        _ if recipes.is_empty() => false,
-        Some(mode) => mode == NumaMode::Mirror,
-        // The recipe's default does not contradict the user.
-        None => default && (domain.layout.is_some() || xml::is_free(domain)),
-    };
+    let is_asked = is_asked(input, domain)?;
     let Some(record) = &domain.layout else {
         let is_known = input.numa.facts.is_some() || input.numa.wanted.is_some();
-        return Ok(match (mirror, is_known) {
+        return Ok(match (is_asked, is_known) {
             (false, _) => State::Kept,
             (true, true) => State::Missing,
             (true, false) => State::Unknown,
@@ -70,19 +59,65 @@ pub(crate) fn state(input: &PlanInput<'_>, domain: &Domain) -> Result<State, Ref
         let numa = LayoutInput::of(input);
         numa.is_none_or(|numa| record.digest == digest(&numa, domain) && record.is_intact)
     };
-    Ok(match mirror {
+    Ok(match is_asked {
         false => State::Unwanted,
         true if current() => State::Kept,
         true => State::Missing,
     })
 }
 
-/// True if a plan for a domain reads [`plan::NumaFacts`]: its options, the caller or a recipe ask for a layout, or it has one.
+/// True if the caller, the domain's options or a recipe of its devices ask for a layout. No other function decides it.
+///
+/// # Errors
+/// As [`plan::recipes`].
+fn is_asked(input: &PlanInput<'_>, domain: &Domain) -> Result<bool, Refusal> {
+    if !may_be_asked(input.recipes, input.numa.wanted, domain) {
+        return Ok(false);
+    }
+    let recipes = plan::recipes(input, domain)?;
+    let default = recipes.iter().any(|recipe| by_recipe(recipe));
+    Ok(match input.numa.wanted.or(domain.options.numa) {
+        _ if recipes.is_empty() => false,
+        Some(mode) => mode == NumaMode::Mirror,
+        // The recipe's default does not contradict the user.
+        None => default && (domain.layout.is_some() || xml::is_free(domain)),
+    })
+}
+
+/// False if no layout is asked for on any host: neither by the caller or the domain's options, nor by any recipe.
+fn may_be_asked(recipes: &Recipes, wanted: Option<NumaMode>, domain: &Domain) -> bool {
+    match wanted.or(domain.options.numa) {
+        _ if domain.hostdevs.is_empty() => false,
+        Some(mode) => mode == NumaMode::Mirror,
+        None => recipes.iter().any(by_recipe),
+    }
+}
+
+/// True if a plan for a domain on this host reads [`plan::NumaFacts`]: it has a layout, or the caller, its options or a recipe of its
+/// devices ask for one. A saved plan depends on the facts in the same case.
 #[must_use]
-pub fn needs_facts(recipes: &Recipes, wanted: Option<NumaMode>, domain: &Domain) -> bool {
-    let option = wanted.or(domain.options.numa);
-    let by_default = || option.is_none() && recipes.iter().any(by_recipe);
-    option == Some(NumaMode::Mirror) || domain.layout.is_some() || by_default()
+pub fn needs_facts(
+    host: &Host,
+    recipes: &Recipes,
+    wanted: Option<NumaMode>,
+    domain: &Domain,
+) -> bool {
+    let newest = PlanInput::newest(host, recipes);
+    let numa = NumaInput {
+        wanted,
+        facts: None,
+    };
+    let input = PlanInput { numa, ..newest };
+    let has_devices = !domain.hostdevs.is_empty();
+    // A domain whose device is missing is refused by the plan itself.
+    has_devices && (domain.layout.is_some() || is_asked(&input, domain).unwrap_or(true))
+}
+
+/// As [`needs_facts`], before a host is read: true if it is true on some host.
+#[must_use]
+pub fn may_need_facts(recipes: &Recipes, wanted: Option<NumaMode>, domain: &Domain) -> bool {
+    let has_devices = !domain.hostdevs.is_empty();
+    has_devices && (domain.layout.is_some() || may_be_asked(recipes, wanted, domain))
 }
 
 fn by_recipe(recipe: &Recipe) -> bool {

@@ -4,6 +4,7 @@ use kernel_glue::capacity::{Capacity, Pages};
 use kernel_glue::host::Host;
 use proptest::prelude::*;
 
+use super::{may_need_facts, needs_facts};
 use crate::fixture::{revert, rewrite, verify};
 use crate::other_guest::Other;
 use crate::plan::testing::{Fixture, GPUS, guest, hostdev, node};
@@ -247,17 +248,27 @@ fn without_facts_a_layout_stays_and_a_new_one_is_refused() {
     assert_eq!(refusal.code, Code::LayoutUnknown, "{refusal}");
 }
 
-#[test]
-fn a_recipe_s_default_applies_where_the_user_has_no_layout() {
+/// A host with a recipe for Grace that mirrors by default.
+fn by_default() -> Scene {
     let mut scene = Scene::new(0);
     let shipped = include_str!("../../../recipes/nvidia-grace.toml");
     let mirror = format!("{shipped}\n[numa]\ndefault = \"mirror\"\n");
     scene.fixture.recipes = Recipes::of(&[&mirror]);
+    scene
+}
+
+#[test]
+fn a_recipe_s_default_applies_where_the_user_has_no_layout() {
+    let scene = by_default();
     let text = with_gpus(&[0, 2]);
     let laid = scene.completed(&text);
     assert!(laid.contains("<vcpupin"), "{laid}");
     assert_eq!(scene.completed(&laid), laid);
     assert_eq!(revert(&laid).expect("reverted"), text);
+    // Cells that were added for devices before the recipe had a default are not a layout of the user's own.
+    let before = rewrite(&text, &Scene::new(0).input(None)).expect("completed");
+    assert!(before.text.contains("<numa>"), "{}", before.text);
+    assert_eq!(scene.completed(&before.text), laid);
     let own = text.replace(
         "  <os>",
         "  <cputune><emulatorpin cpuset='7'/></cputune>\n  <os>",
@@ -284,16 +295,89 @@ fn a_saved_plan_with_a_layout_shows_its_lines_and_its_reason() {
         .count();
     assert_eq!(count, 1);
     saved.check(&definition, &input).expect("the same plan");
-    let mut busy = Scene::new(0);
+    let stale = saved.check(&definition, &busy(scene).input(Some(NumaMode::Mirror)));
+    assert_facts_changed(stale);
+}
+
+/// The host with another guest, which is pinned to CPU 1.
+fn busy(mut scene: Scene) -> Scene {
     let other = "<domain><name>o</name><vcpu>1</vcpu><cputune><vcpupin vcpu='0' cpuset='1'/></cputune><devices/></domain>";
-    busy.others = vec![Other::of(&busy.fixture.host.numa, &parsed(other))];
-    let stale = saved.check(&definition, &busy.input(Some(NumaMode::Mirror)));
-    let stale = stale.expect_err("stale");
-    assert_eq!(stale.code, Code::PlanStale);
+    scene.others = vec![Other::of(&scene.fixture.host.numa, &parsed(other))];
+    scene
+}
+
+fn assert_facts_changed(checked: Result<(), Refusal>) {
+    let stale = checked.expect_err("stale");
+    assert_eq!(stale.code, Code::PlanStale, "{stale}");
     assert!(
         stale.reason.contains("CPUs, huge pages or other guests"),
         "{stale}"
     );
+}
+
+#[test]
+fn a_saved_plan_with_a_recipe_s_default_layout_is_stale_once_another_guest_holds_cpus() {
+    let scene = by_default();
+    let definition = with_gpus(&[0, 2]).parse().expect("a definition");
+    let saved = SavedPlan::make(&definition, &scene.input(None)).expect("a plan");
+    assert!(saved.text.contains("<vcpupin"), "{}", saved.text);
+    saved
+        .check(&definition, &scene.input(None))
+        .expect("the same plan");
+    assert_facts_changed(saved.check(&definition, &busy(scene).input(None)));
+}
+
+#[test]
+fn a_saved_plan_without_a_layout_stays_while_other_guests_change() {
+    let scene = by_default();
+    let own = with_gpus(&[0, 2]).replace(
+        "  <os>",
+        "  <cputune><emulatorpin cpuset='7'/></cputune>\n  <os>",
+    );
+    let definition = own.parse().expect("a definition");
+    let saved = SavedPlan::make(&definition, &scene.input(None)).expect("a plan");
+    assert!(!saved.text.contains("<vcpupin"), "{}", saved.text);
+    saved
+        .check(&definition, &busy(scene).input(None))
+        .expect("the same plan");
+}
+
+#[test]
+fn a_plan_reads_facts_only_for_a_domain_whose_devices_get_or_have_a_layout() {
+    let (scene, plain) = (by_default(), Scene::new(0));
+    let gpus = with_gpus(&[0, 2]);
+    let laid = plain.mirrored(&gpus).text;
+    let option = gpus.replace(
+        "  <os>",
+        "  <metadata><v:options xmlns:v='urn:variantd:options:1' numa='mirror'/></metadata>\n  <os>",
+    );
+    let own = gpus.replace(
+        "  <os>",
+        "  <cputune><emulatorpin cpuset='7'/></cputune>\n  <os>",
+    );
+    let (mirror, keep) = (Some(NumaMode::Mirror), Some(NumaMode::Keep));
+    let cases = [
+        (&plain, &gpus, None, false),
+        (&plain, &gpus, mirror, true),
+        (&plain, &option, None, true),
+        (&plain, &option, keep, false),
+        (&plain, &laid, None, true),
+        (&plain, &guest(""), mirror, false),
+        (&scene, &gpus, None, true),
+        (&scene, &gpus, keep, false),
+        (&scene, &own, None, false),
+        (&scene, &guest(""), None, false),
+    ];
+    for (scene, text, wanted, reads) in cases {
+        let (host, recipes) = (&scene.fixture.host, &scene.fixture.recipes);
+        let domain = parsed(text);
+        assert_eq!(
+            needs_facts(host, recipes, wanted, &domain),
+            reads,
+            "{wanted:?} {text}"
+        );
+        assert!(!reads || may_need_facts(recipes, wanted, &domain), "{text}");
+    }
 }
 
 /// The same host with GPUs for x86_64 behind two switches of each socket; addresses and switches are in opposite orders.

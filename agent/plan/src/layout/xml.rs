@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kernel_glue::numa::RangeList;
 
 use super::Layout;
+use crate::plan::cells::is_numa_ours;
 use crate::plan::fragment::Fragment;
 use crate::size::kib_in_units;
 use domain::code::Code;
@@ -77,9 +78,12 @@ pub(super) fn parents(domain: &Guest) -> [(&'static str, Option<&Element>); 4] {
     ]
 }
 
-/// True for a definition without a layout of its own, into which one can be written.
+/// True for a definition without a layout of its own, into which one can be written. Cells that were added for devices are not
+/// its own.
 pub(super) fn is_free(domain: &Guest) -> bool {
-    !domain.wants_egm() && !PARTS.iter().any(|part| (part.have)(domain).is_some())
+    let is_ours = is_numa_ours(domain);
+    let is_own = |part: &Part| (part.have)(domain).is_some() && !(is_ours && part.name == NUMA);
+    !domain.wants_egm() && !PARTS.iter().any(is_own)
 }
 
 /// An element that a definition may have of its own, and a layout has as well.
@@ -91,9 +95,11 @@ struct Part {
     want: fn(&Layout) -> String,
 }
 
+const NUMA: &str = "<numa>";
+
 const PARTS: [Part; 10] = [
     Part {
-        name: "<numa>",
+        name: NUMA,
         have: |domain| domain.numa.as_ref().map(|_| cells(domain.cells.len())),
         want: |layout| cells(layout.cells.len()),
     },

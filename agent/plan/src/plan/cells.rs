@@ -255,6 +255,22 @@ pub(crate) fn undo(domain: &Domain, mark: &Mark, is_ours: impl Fn(&Hostdev) -> b
     undo.edits()
 }
 
+/// True when the whole `<numa>` of a definition was added, so that [`undo`] removes it.
+pub(crate) fn is_numa_ours(domain: &Domain) -> bool {
+    domain.mark.as_ref().is_some_and(|mark| {
+        let is_ours = |hostdev: &Hostdev| {
+            let mut devices = mark.devices.iter();
+            devices.any(|marked| super::numa::is_carried(marked, hostdev))
+        };
+        let undo = Undo {
+            domain,
+            mark,
+            is_ours,
+        };
+        undo.whole_numa_goes()
+    })
+}
+
 struct Undo<'a, F> {
     domain: &'a Domain,
     mark: &'a Mark,

@@ -5,7 +5,7 @@
 //! - identity, place, BARs and PCI Express capabilities of each PCI function that a recipe covers or the domain assigns, of the
 //!   rest of its IOMMU group and of the bridges above them;
 //! - CPUs and distances of each NUMA node, and which nodes are generic initiators;
-//! - for a domain that has or asks for a NUMA layout, CPUs and huge pages, and what other guests hold of the host;
+//! - for a domain that has a NUMA layout, or for which one is asked for, CPUs and huge pages, and what other guests hold of the host;
 //! - for a domain that has or asks for EGM memory, the EGM regions of its devices and those that it names;
 //! - address width, iommufd and the kernel's release.
 //!
@@ -25,10 +25,11 @@ use serde::Serialize;
 
 use crate::fingerprint::Fingerprint;
 use crate::json;
+use crate::layout::needs_facts;
 use crate::other_guest::Other;
 use crate::plan::{NumaFacts, PlanInput};
 use crate::recipe::{Need, Recipes};
-use domain::{Domain, NumaMode};
+use domain::Domain;
 
 #[derive(Serialize)]
 struct DeviceFacts<'a> {
@@ -80,7 +81,7 @@ pub(super) fn fingerprints(
     if !regions.is_empty() {
         parts.push(("EGM regions", json::text(&regions)));
     }
-    if let Some(facts) = mirrored(domain, input) {
+    if let Some(facts) = for_layout(domain, input) {
         let others: Vec<_> = facts.others.iter().map(Other::facts).collect();
         let text = json::text(&(facts.capacity, others));
         parts.push(("CPUs, huge pages or other guests", text));
@@ -89,11 +90,10 @@ pub(super) fn fingerprints(
     parts.into_iter().map(fingerprint).collect()
 }
 
-/// The facts for a NUMA layout, for a domain that has or asks for one.
-fn mirrored<'a>(domain: &Domain, input: &PlanInput<'a>) -> Option<NumaFacts<'a>> {
-    let option = input.numa.wanted.or(domain.options.numa);
-    let is_mirrored = option == Some(NumaMode::Mirror) || domain.layout.is_some();
-    input.numa.facts.filter(|_| is_mirrored)
+/// The facts for a NUMA layout, for a domain whose plan reads them.
+fn for_layout<'a>(domain: &Domain, input: &PlanInput<'a>) -> Option<NumaFacts<'a>> {
+    let reads = || needs_facts(input.host, input.recipes, input.numa.wanted, domain);
+    input.numa.facts.filter(|_| reads())
 }
 
 fn devices<'a>(domain: &Domain, host: &'a Host, recipes: &Recipes) -> Vec<DeviceFacts<'a>> {
