@@ -55,17 +55,19 @@ impl FromStr for Only {
 
 /// Runs the checks, prints them, and fails when a check failed.
 pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
-    let (host, stack, reservations) = match is_snapshot(cli.host()) {
+    let (host, capacity, stack, reservations) = match is_snapshot(cli.host()) {
         true => {
             let snapshot = Snapshot::read(cli.host())?;
             let noted = Reservations::noted(snapshot.reservations);
-            (Some(snapshot.host), snapshot.target.pair(), noted)
+            let pair = snapshot.target.pair();
+            (Some(snapshot.host), snapshot.capacity, pair, noted)
         }
-        false => (None, recorded(cli.host())?, reservations(cli)),
+        false => (None, None, recorded(cli.host())?, reservations(cli)),
     };
     let places = Places {
         root: cli.host().to_owned(),
         host,
+        capacity,
         stack: stack.or_else(|| of_agent(cli.host(), STATE)),
         recipes: cli.recipes.clone(),
         reservations,

@@ -9,6 +9,7 @@ use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, RangeList};
 use serde_json::{Value, json};
 
+use super::capacity::Facts;
 use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
@@ -65,12 +66,19 @@ impl Request {
         let plan_input = PlanInput::newest(&host_view.host, &host_view.recipes);
         if let Some(file) = &self.file {
             let definition = Definition::parse(input::text(file, MAX_BYTES)?)?;
+            let facts = Facts::of_file(host_view, definition.domain(), None)?;
+            let plan_input = PlanInput {
+                numa: facts.input(),
+                ..plan_input
+            };
             return completed(host_view, &definition, &plan_input).map(Some);
         }
         let Some(name) = &self.domain else {
             return Ok(None);
         };
         let found = defined::in_libvirt(host_view, name, None)?;
+        let definition = Definition::parse(found.domain.xml.as_str())?;
+        let facts = Facts::of_file(host_view, definition.domain(), None)?;
         let target = found.versions.map_or(plan_input.target, Target::from);
         let plan_input = PlanInput {
             target: Target {
@@ -79,9 +87,9 @@ impl Request {
             },
             formatted: true,
             libvirt: &found.libvirt(),
+            numa: facts.input(),
             ..plan_input
         };
-        let definition = Definition::parse(found.domain.xml.as_str())?;
         completed(host_view, &definition, &plan_input).map(Some)
     }
 }

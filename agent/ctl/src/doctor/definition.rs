@@ -7,7 +7,8 @@ use domain::Domain;
 use domain::code::{Code, Severity};
 use domain::hint::{Hint, line};
 use domain::refusal::{Refusal, about};
-use planner::plan::{Note, PlanInput, locality};
+use planner::layout::Other;
+use planner::plan::{Note, NumaFacts, NumaInput, PlanInput, locality};
 use planner::saved_plan::SavedPlan;
 use planner::target::{Target, Versions};
 
@@ -51,6 +52,7 @@ fn complete(scene: &Scene, one: &Guest) -> Check {
     let own = || planned(scene, one);
     // The agent's plan comes first, because the agent completes the definition.
     match one.planned.clone().unwrap_or_else(own) {
+        Ok(codes) if codes == [Code::LayoutLeftOut] => unknown_layout(scene),
         Ok(codes) => of_codes(&one.name, &codes),
         Err(refusal) => refused(scene, &refusal),
     }
@@ -59,6 +61,11 @@ fn complete(scene: &Scene, one: &Guest) -> Check {
 /// This program's own plan when the agent does not answer: codes of missing elements and of notes.
 fn planned(scene: &Scene, one: &Guest) -> Result<Vec<Code>, Refusal> {
     let definition = one.definition.as_ref().map_err(Refusal::clone)?;
+    let others = others(scene, definition.domain());
+    let facts = scene.capacity.as_ref().ok().map(|capacity| NumaFacts {
+        capacity,
+        others: &others,
+    });
     let input = PlanInput {
         host: &scene.host,
         recipes: &scene.recipes,
@@ -68,7 +75,10 @@ fn planned(scene: &Scene, one: &Guest) -> Result<Vec<Code>, Refusal> {
         },
         replace: false,
         egm: None,
-        numa: planner::plan::NumaInput::default(),
+        numa: NumaInput {
+            wanted: None,
+            facts,
+        },
         asked: true,
         formatted: true,
         libvirt: &one.libvirt,
@@ -77,12 +87,33 @@ fn planned(scene: &Scene, one: &Guest) -> Result<Vec<Code>, Refusal> {
     Ok(codes(&saved_plan))
 }
 
-/// The codes of a plan's changes, and of the note that it replaces an older one.
+/// The other guests that are known here: those with a covered device.
+fn others(scene: &Scene, domain: &Domain) -> Vec<Other> {
+    let Ok(Libvirt::Answers { domains, .. }) = &scene.libvirt else {
+        return Vec::new();
+    };
+    let definitions = domains
+        .iter()
+        .filter_map(|one| one.definition.as_ref().ok());
+    let all: Vec<Domain> = definitions.map(|one| one.domain().clone()).collect();
+    Other::beside(&scene.host.numa, domain, &all)
+}
+
+/// The codes of a plan's changes, and of the notes that it replaces an older one or leaves a layout out.
 pub(super) fn codes(saved_plan: &SavedPlan) -> Vec<Code> {
     let added = saved_plan.changes.iter().map(|change| change.code);
     let notes = saved_plan.notes.iter().map(|note| note.code);
-    let drifted = notes.filter(|code| *code == Code::MarkOld);
-    drifted.chain(added).collect()
+    let told = notes.filter(|code| [Code::MarkOld, Code::LayoutLeftOut].contains(code));
+    told.chain(added).collect()
+}
+
+/// A definition that lacks nothing except perhaps the layout that is asked for.
+fn unknown_layout(scene: &Scene) -> Check {
+    let why = match &scene.capacity {
+        Ok(_) => Unavailable::because("its NUMA layout was not planned"),
+        Err(why) => why.clone().after("the host's CPUs and huge pages: "),
+    };
+    Check::unavailable(Code::DefinitionLacks, COMPLETE, &why)
 }
 
 fn of_codes(name: &str, codes: &[Code]) -> Check {
@@ -90,7 +121,13 @@ fn of_codes(name: &str, codes: &[Code]) -> Check {
     if codes.is_empty() {
         return Check::pass(Code::DefinitionLacks, COMPLETE);
     }
-    if codes.contains(&Code::MarkOld) {
+    let is_old = codes.contains(&Code::MarkOld);
+    if is_old && codes.contains(&Code::LayoutMissing) {
+        // A layout is below the other elements, so these are written again although they are right.
+        let text = format!("its definition lacks {}", Code::LayoutMissing);
+        return Check::fail(Code::DefinitionLacks, text, hint);
+    }
+    if is_old {
         let text = "it was completed for another recipe, host or version";
         return Check::fail(Code::MarkOld, text, hint);
     }
@@ -124,7 +161,7 @@ fn localities(scene: &Scene, one: &Guest) -> Vec<Check> {
     };
     let facts = locality::Facts {
         host: &scene.host,
-        capacity: None,
+        capacity: scene.capacity.as_ref().ok(),
     };
     let notes = locality::notes(&facts, definition.domain()).into_iter();
     let hint = || {

@@ -13,6 +13,8 @@ mod host;
 mod installation;
 #[cfg(test)]
 mod lab_test;
+#[cfg(test)]
+mod layout_test;
 mod next;
 mod occupancy;
 pub(crate) mod read;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::device::Device;
 use kernel_glue::failure::{Failure, is_denied};
 use kernel_glue::host::Host;
@@ -84,6 +85,8 @@ pub(crate) struct Scene {
     pub recorded: Option<PathBuf>,
     /// The host.
     pub host: Host,
+    /// Its CPUs and huge pages, for the layouts of guests.
+    pub capacity: Seen<Capacity>,
     /// The recipes in force, or the shipped ones.
     pub recipes: Recipes,
     /// Why configuration and recipes of the host cannot be used.

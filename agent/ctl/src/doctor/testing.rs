@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kernel_glue::alias::Variant;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::device::Device;
 use kernel_glue::holder::{HeldNode, Holder};
 use kernel_glue::occupancy::Occupancy;
@@ -28,6 +29,7 @@ pub(super) fn ready() -> Scene {
     host.variants = vec![variant("v000010DEd00002342sv*sd*bc*sc*i*", VARIANT)];
     let scene = Scene {
         recorded: None,
+        capacity: Ok(Capacity::default()),
         recipes: Recipes::shipped().expect("recipes"),
         settings: Ok(()),
         allow_group: false,

@@ -314,6 +314,7 @@ fn gb300_with_ubuntu_24_04_names_the_packages_to_install() {
         recipes: root.join("etc/variantd/recipes.d"),
         reservations: agent::reserve::Reservations::noted(Vec::new()),
         host: None,
+        capacity: None,
         stack,
         root,
     };

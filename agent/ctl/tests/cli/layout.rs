@@ -292,4 +292,7 @@ fn rewrite_mirrors_the_layout_once_and_revert_leaves_the_option() {
     );
     let reverted = scene.write("reverted.xml", &reverted);
     assert_eq!(stdout(&variantctl(&host, &["rewrite", &reverted])), text);
+    // The drawing completes a definition, so it has the layout that the option asks for.
+    let drawn = |file: &str| stdout(&variantctl(&host, &["topology", "--file", file]));
+    assert_eq!(drawn(&reverted), drawn(&done));
 }

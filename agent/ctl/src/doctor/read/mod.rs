@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel_glue::address::PciAddress;
+use kernel_glue::capacity::Capacity;
 use kernel_glue::failure::{Failure, describe};
 use kernel_glue::firmware;
 use kernel_glue::host::Host;
@@ -54,6 +55,8 @@ pub(crate) struct Places {
     pub root: PathBuf,
     /// The host of a snapshot, which has no files.
     pub host: Option<Host>,
+    /// The CPUs and huge pages of a snapshot, if it has them.
+    pub capacity: Option<Capacity>,
     /// What libvirt and QEMU can express, if it is known.
     pub stack: Option<Stack>,
     /// The directory of the administrator's recipes.
@@ -78,9 +81,17 @@ pub(crate) use fact::facts;
 /// # Errors
 /// When there are no PCI devices at all.
 pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
-    let (root, host) = match places.host {
-        Some(host) => (Root::empty(places.root.clone()), host),
-        None => (Root::new(places.root.clone())?, Host::read(&places.root)?),
+    let (root, host, capacity) = match places.host {
+        Some(host) => {
+            let capacity = places.capacity.ok_or_else(Unavailable::not_recorded);
+            (Root::empty(places.root.clone()), host, capacity)
+        }
+        None => {
+            let host = Host::read(&places.root)?;
+            let read = Capacity::read(&places.root, &host.numa);
+            let capacity = read.map_err(|failure| Unavailable::of(&failure));
+            (Root::new(places.root.clone())?, host, capacity)
+        }
     };
     let live = places.root == Path::new("/");
     let look = Look::new(root, live);
@@ -105,6 +116,7 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
         reservations: reservations(&look, &places.reservations),
         stack: places.stack,
         host,
+        capacity,
         recipes,
         settings,
         allow_group,
