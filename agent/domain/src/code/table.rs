@@ -453,8 +453,11 @@ codes! {
         severity: Warning,
         explanation: "With placement.switch, devices behind one switch of the host are behind one switch in the \
             guest, so that the guest driver sees which devices are near each other. QEMU's switch ports do not route \
-            AtomicOps, so such a device gets none; without the key each device has its own root port.",
-        source: "QEMU, hw/pci-bridge/xio3130_upstream.c; PCIe base specification 6.15",
+            AtomicOps, so such a device gets none; without the key each device has its own root port. NCCL uses GPUDirect \
+            between two devices by default only if no host bridge is between them, which in the guest only a common switch \
+            shows; the file of 'variantctl topology --nccl' tells it the same without a switch. ROCm needs AtomicOps, so the \
+            key is refused for its recipe.",
+        source: "QEMU, hw/pci-bridge/xio3130_upstream.c; PCIe base specification 6.15; NCCL, src/graph/paths.cc",
     }
 
     /// The definition places a device where its recipe would not.

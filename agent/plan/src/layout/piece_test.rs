@@ -1,13 +1,14 @@
 //! A mirrored layout in definitions: with initiators, again, reverted, edited.
 
 use kernel_glue::capacity::{Capacity, Pages};
+use kernel_glue::config::{Config, Express};
 use kernel_glue::host::Host;
 use proptest::prelude::*;
 
 use super::{may_need_facts, needs_facts};
 use crate::fixture::{revert, rewrite, verify};
 use crate::other_guest::Other;
-use crate::plan::testing::{Fixture, GPUS, guest, hostdev, node};
+use crate::plan::testing::{Fixture, GPUS, device, guest, hostdev, node};
 use crate::plan::{NumaFacts, NumaInput, PlanInput};
 use crate::recipe::Recipes;
 use crate::rewrite::Rewrite;
@@ -475,6 +476,80 @@ fn on_q35_gpus_below_one_switch_have_adjacent_ports_and_a_users_expander_is_used
         revert(&laid).expect("reverted").matches("expander").count(),
         1
     );
+}
+
+/// The same with the GPUs of each socket below one switch, a network adapter below the first, and recipes that mirror switches.
+fn switched() -> Scene {
+    let mut scene = x86();
+    let placement = "own_root_port = true\nswitch = true";
+    let gpus = include_str!("../../../recipes/nvidia-x86.toml");
+    let gpus = gpus.replace("own_root_port = true", placement);
+    let adapters = include_str!("../../../recipes/mlx5.toml");
+    let adapters = format!("{adapters}\n[placement]\n{placement}\n");
+    scene.fixture.recipes = Recipes::of(&[&gpus, &adapters]);
+    let devices = &mut scene.fixture.host.devices;
+    let address = |text: &str| text.parse().expect("an address");
+    let mut adapter = device(ADAPTER, "15b3:101e", 0);
+    adapter.ancestors = vec![address("0000:00:01.0")];
+    devices.insert(adapter.address, adapter);
+    for (gpu, up) in GPUS.iter().zip([1, 1, 2, 2]) {
+        let up = address(&format!("0000:00:0{up}.0"));
+        let mut port = device(&up.to_string(), "1000:c030", 0);
+        port.config = upstream();
+        devices.insert(up, port);
+        let gpu = devices.get_mut(&address(gpu.0)).expect("a GPU");
+        gpu.ancestors = vec![up];
+    }
+    scene
+}
+
+const ADAPTER: &str = "0000:05:00.0";
+
+fn upstream() -> Config {
+    Config::Express(Express {
+        version: 2,
+        port: kernel_glue::config::Port::UpstreamPort,
+        devcap: 0,
+        devctl: 0,
+        access_control: None,
+        lnkcap: 0,
+        devcap2: 0,
+        devctl2: 0,
+    })
+}
+
+#[test]
+fn on_q35_a_mirrored_switch_with_gpus_and_an_adapter_is_below_the_expander_of_its_cell() {
+    let scene = switched();
+    let adapter = format!("{}  </devices>", hostdev(ADAPTER, ""));
+    let text = q35(&[0, 1, 2, 3], "").replace("  </devices>", &adapter);
+    let rewrite = scene.mirrored(&text);
+    let laid = &rewrite.text;
+    let domain = parsed(laid);
+    let switches: Vec<Vec<u32>> = (domain.hostdevs.iter())
+        .map(|one| above(&domain, one.address.expect("an address").at.bus().into()))
+        .collect();
+    let expander = |at: usize| domain.controller(switches[at][3]).expect("a bus");
+    let up: Vec<u32> = switches.iter().map(|above| above[1]).collect();
+    // Places 0 and 1 are the GPUs of socket 0, 2 and 3 those of socket 1, and 4 is the adapter.
+    assert!(up[0] == up[1] && up[0] == up[4] && up[2] == up[3] && up[0] != up[2]);
+    let cells = [0, 2, 4].map(|at| (expander(at).model.as_str(), expander(at).cell));
+    let bus = "pcie-expander-bus";
+    assert_eq!(cells, [(bus, Some(0)), (bus, Some(1)), (bus, Some(0))]);
+    assert!(crate::plan::bus_number::check(&domain).is_none(), "{laid}");
+    let noted = rewrite.plan.notes.iter();
+    let noted = noted.filter(|note| note.code == Code::SwitchMirrored);
+    assert_eq!(noted.count(), 5);
+    assert_eq!(scene.completed(laid), *laid);
+    let reverted = revert(laid).expect("reverted");
+    assert!(!reverted.contains("pcie-switch"), "{reverted}");
+    assert!(!scene.kept(&text).contains("pcie-expander-bus"));
+}
+
+/// The controllers from a bus to the root: their indexes.
+fn above(domain: &Domain, bus: u32) -> Vec<u32> {
+    let next = |at: &u32| Some(u32::from(domain.controller(*at)?.address?.at.bus()));
+    std::iter::successors(Some(bus), next).collect()
 }
 
 #[test]

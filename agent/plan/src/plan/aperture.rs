@@ -21,6 +21,8 @@ pub(super) struct Port {
     pub(super) bars: Vec<u64>,
     /// QEMU's `pref64-reserve`: space for devices that are plugged in later.
     pub(super) reserve: u64,
+    /// The ports of a switch on this port.
+    pub(super) below: Vec<Port>,
 }
 
 /// A range of address space under construction.
@@ -49,7 +51,9 @@ impl Port {
     /// The window of the bridge; `None` if no device behind it needs one.
     fn window(&self) -> Option<Piece> {
         let bars = self.bars.iter().filter(|size| **size > 0);
-        let bars = packed(bars.map(|size| aligned_to_itself(*size)).collect());
+        let bars = bars.map(|size| aligned_to_itself(*size));
+        let below = self.below.iter().filter_map(Self::window);
+        let bars = packed(bars.chain(below).collect());
         let padding = match self.reserve {
             0 => 0,
             reserve => rounded(reserve),
@@ -114,7 +118,7 @@ mod tests {
     fn port(bars: &[u64]) -> Port {
         Port {
             bars: bars.to_vec(),
-            reserve: 0,
+            ..Port::default()
         }
     }
 
@@ -175,6 +179,7 @@ mod tests {
             let port = Port {
                 bars: bars.to_vec(),
                 reserve: gib * GIB,
+                ..Port::default()
             };
             end(&[vec![port]]) / GIB
         };
@@ -182,6 +187,18 @@ mod tests {
         assert_eq!(reserved(&[GIB], 100), 128);
         assert_eq!(reserved(&[256 * GIB], 100), 256);
         assert_eq!(reserved(&[], 0), 0);
+    }
+
+    #[test]
+    fn the_window_of_a_switch_is_that_of_its_ports_together() {
+        let pair = || vec![port(&[256 * GIB]), port(&[GIB])];
+        let switch = || Port {
+            below: pair(),
+            ..Port::default()
+        };
+        // Each switch begins at a multiple of its largest BAR, so three of them do not share the space of the small BARs.
+        assert_eq!(end(&[vec![switch(), switch(), switch()]]), 1281 * GIB);
+        assert_eq!(end(&[[pair(), pair(), pair()].concat()]), 771 * GIB);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use kernel_glue::device::Device;
 
 use super::aperture::Port;
 use super::window::GIB;
-use super::{Placed, PlanInput, qemu};
+use super::{Placed, PlanInput, qemu, switch};
 use crate::recipe::Member;
 use domain::{Domain, Hostdev};
 
@@ -108,7 +108,14 @@ pub(super) fn roots(input: &PlanInput<'_>, domain: &Domain, placed: &Placed) -> 
         let port = new.or(bus.filter(|bus| *bus != 0)).unwrap_or(number);
         let expander = placed.behind.get(&device.address).copied();
         let root = expander.unwrap_or_else(|| roots.above(port));
-        roots.add(root, port).bars.extend(of(input, device));
+        let switch = placed.switched.get(&device.address).copied();
+        match switch.or_else(|| roots.switch(port)) {
+            None => roots.add(root, port).bars.extend(of(input, device)),
+            Some(switch) => roots.add(root, switch).below.push(Port {
+                bars: of(input, device),
+                ..Port::default()
+            }),
+        }
     }
     for (number, (bus, reserve)) in (0..).zip(qemu::reserved(domain)) {
         let port = bus.unwrap_or(2 * UNNUMBERED + number);
@@ -127,6 +134,14 @@ struct Roots<'a> {
 impl Roots<'_> {
     fn add(&mut self, root: u32, port: u32) -> &mut Port {
         self.ports.entry((root, port)).or_default()
+    }
+
+    /// The upstream port of the switch that a port of the definition belongs to.
+    fn switch(&self, port: u32) -> Option<u32> {
+        let port = self.domain.controller(port)?;
+        let is_downstream = port.model == switch::DOWNSTREAM;
+        let above = port.address.filter(|_| is_downstream)?;
+        Some(above.at.bus().into())
     }
 
     /// The expander bus above a port; 0 for the guest's own root bus.

@@ -29,6 +29,8 @@ pub(super) struct Port {
     pub(super) index: u32,
     /// The expander bus that it is on.
     pub(super) expander: Option<u32>,
+    /// The upstream port of the switch that it belongs to.
+    pub(super) switch: Option<u32>,
     /// Notes on it, and what the mark records of the controllers above it.
     pub(super) part: Part,
 }
@@ -43,8 +45,8 @@ pub(super) struct Buses<'a> {
     lowest: u32,
     /// Expander of each group.
     expanders: BTreeMap<String, Expander>,
-    /// Index of the guest's upstream port for each of the host's, and the slot of the next downstream port on it.
-    switches: BTreeMap<PciAddress, (u32, u32)>,
+    /// The guest's switch for each of the host's, by the upstream port.
+    switches: BTreeMap<PciAddress, Switch>,
     /// Expander that each device is behind.
     pub(super) behind: BTreeMap<PciAddress, u32>,
 }
@@ -58,6 +60,17 @@ struct Expander {
     used: u32,
     /// Bus numbers available below it.
     room: u32,
+}
+
+/// A switch of the guest.
+#[derive(Clone, Copy, Debug)]
+struct Switch {
+    /// Index of its upstream port.
+    upstream: u32,
+    /// Slot of the next downstream port on it.
+    slot: u32,
+    /// The expander bus that it is below.
+    expander: Option<u32>,
 }
 
 impl<'a> Buses<'a> {
@@ -84,7 +97,12 @@ impl<'a> Buses<'a> {
             let host = switch::of(input.host, one);
             if let Some((host, up)) = host.zip(switch::upstream(domain, one)) {
                 let slot = buses.next_slot(up.index);
-                buses.switches.insert(host, (up.index, slot));
+                let switch = Switch {
+                    upstream: up.index,
+                    slot,
+                    expander: expander_of(domain, one).map(|expander| expander.index),
+                };
+                buses.switches.insert(host, switch);
             }
         }
         Ok(buses)
@@ -149,26 +167,32 @@ impl<'a> Buses<'a> {
             .map_or(0, |slot| u32::from(slot) + 1)
     }
 
-    /// A new port for a device: on its group's expander, behind a mirrored switch, or on the root bus, by the recipe.
+    /// A new port for a device: behind a mirrored switch, on its group's expander, or on the root bus, by the recipe.
     pub(super) fn port(&mut self, one: &Assigned<'_>) -> Result<Port, Refusal> {
         if let Some(address) = self.domain.conventional().next() {
             return Err(conventional(self.domain, one, address));
         }
         if let Some(host) = switch::of(self.input.host, one) {
-            let mut port = self.behind_switch(host);
+            let mut port = self.behind_switch(one, host)?;
             port.part.notes.push(switch::note(one, host));
             return self.numbered(one, port);
         }
+        let port = self.root_port(one, 1)?;
+        self.numbered(one, port)
+    }
+
+    /// A new root port that needs so many bus numbers: on the expander of the device's group if it wants one.
+    fn root_port(&mut self, one: &Assigned<'_>, numbers: u32) -> Result<Port, Refusal> {
         if !wanted(self.domain, one) {
-            let port = self.plain();
-            return self.numbered(one, port);
+            return Ok(self.plain());
         }
+        let has_room = |known: &Expander| known.used + numbers <= known.room && known.slot < SLOTS;
         let group = group(self.input, self.domain, one);
         let (mut controllers, mut part) = (Vec::new(), Part::default());
         let mut expander = match self.expanders.get(&group) {
-            Some(known) if known.used < known.room && known.slot < SLOTS => *known,
+            Some(known) if has_room(known) => *known,
             Some(_) if by_recipe(self.domain, one) => return Err(full(self.domain, one)),
-            known => match self.own(one).filter(|_| known.is_none()) {
+            known => match self.own(one).filter(|own| known.is_none() && has_room(own)) {
                 Some(own) => own,
                 None => {
                     let (expander, controller, recorded) = self.expander(one)?;
@@ -181,13 +205,14 @@ impl<'a> Buses<'a> {
         let index = self.take();
         controllers.push(root_port(index).child(address(expander.index, expander.slot)));
         expander.slot += 1;
-        expander.used += 1;
+        expander.used += numbers;
         self.expanders.insert(group, expander);
         self.behind.insert(one.hostdev.source, expander.index);
         Ok(Port {
             controllers,
             index,
             expander: Some(expander.index),
+            switch: None,
             part,
         })
     }
@@ -206,34 +231,67 @@ impl<'a> Buses<'a> {
             controllers: vec![root_port(index)],
             index,
             expander: None,
+            switch: None,
             part: Part::default(),
         }
     }
 
     /// A downstream port; with the switch and its root port if the guest does not have them yet.
-    fn behind_switch(&mut self, host: PciAddress) -> Port {
-        let (mut controllers, mut part) = (Vec::new(), Part::default());
-        let (up, slot) = match self.switches.get(&host) {
-            Some(known) => *known,
-            None => {
-                let (root, up) = (self.take(), self.take());
-                controllers.push(root_port(root));
-                // The bus of a root port has only slot 0 (PCIe base specification 7.3.1).
-                controllers.push(controller(up, switch::UPSTREAM).child(address(root, 0)));
-                part.added.insert(Piece::Switch(root));
-                part.added.insert(Piece::Switch(up));
-                (up, 0)
-            }
+    fn behind_switch(&mut self, one: &Assigned<'_>, host: PciAddress) -> Result<Port, Refusal> {
+        let known = self.switches.get(&host).copied();
+        let (mut above, switch) = match known {
+            Some(known) => (self.above(one, known)?, known),
+            None => self.switch(one)?,
         };
         let index = self.take();
-        controllers.push(controller(index, switch::DOWNSTREAM).child(address(up, slot)));
-        self.switches.insert(host, (up, slot + 1));
-        Port {
-            controllers,
+        let at = address(switch.upstream, switch.slot);
+        let port = controller(index, switch::DOWNSTREAM).child(at);
+        above.controllers.push(port);
+        let slot = switch.slot + 1;
+        self.switches.insert(host, Switch { slot, ..switch });
+        Ok(Port {
             index,
-            expander: None,
-            part,
+            switch: Some(switch.upstream),
+            ..above
+        })
+    }
+
+    /// A new switch on a root port of its own, with a bus number for its first downstream port.
+    fn switch(&mut self, one: &Assigned<'_>) -> Result<(Port, Switch), Refusal> {
+        let mut port = self.root_port(one, 3)?;
+        let upstream = self.take();
+        // The bus of a root port has only slot 0 (PCIe base specification 7.3.1).
+        let at = address(port.index, 0);
+        let up = controller(upstream, switch::UPSTREAM).child(at);
+        port.controllers.push(up);
+        port.part.added.insert(Piece::Switch(port.index));
+        port.part.added.insert(Piece::Switch(upstream));
+        let switch = Switch {
+            upstream,
+            slot: 0,
+            expander: port.expander,
+        };
+        Ok((port, switch))
+    }
+
+    /// What is above a further downstream port of a switch: no new controller, and a bus number of its expander.
+    fn above(&mut self, one: &Assigned<'_>, switch: Switch) -> Result<Port, Refusal> {
+        let mut known = self.expanders.values_mut();
+        let known = known.find(|known| Some(known.index) == switch.expander);
+        if let Some(known) = known {
+            if known.used >= known.room {
+                return Err(full(self.domain, one));
+            }
+            known.used += 1;
+            self.behind.insert(one.hostdev.source, known.index);
         }
+        Ok(Port {
+            controllers: Vec::new(),
+            index: switch.upstream,
+            expander: switch.expander,
+            switch: None,
+            part: Part::default(),
+        })
     }
 
     fn take(&mut self) -> u32 {
@@ -269,7 +327,7 @@ impl<'a> Buses<'a> {
         Ok((new, controller, part))
     }
 
-    /// The guest's devices at the same cell.
+    /// How many bus numbers the guest's devices at the same cell need.
     fn beside(&self, one: &Assigned<'_>) -> u32 {
         let here = cell(self.input, self.domain, one);
         let numa = &self.input.host.numa;
@@ -287,7 +345,24 @@ impl<'a> Buses<'a> {
             .collect();
         let is_here = |node: &&Option<NumaNode>| node.and_then(|node| cells[&node]) == here;
         let count = sockets.iter().filter(is_here).count();
-        u32::try_from(count).unwrap_or(BUSES).max(1)
+        let hostdevs = self.domain.hostdevs.iter().zip(&sockets);
+        let here = hostdevs.filter(|(_, socket)| is_here(socket));
+        let switches = here.filter_map(|(hostdev, _)| self.switch_of(hostdev));
+        // A switch has two ports of its own: its root port and its upstream port.
+        let ports = count + 2 * switches.collect::<BTreeSet<_>>().len();
+        u32::try_from(ports).unwrap_or(BUSES).max(1)
+    }
+
+    /// The host's switch above a device whose recipe mirrors switches.
+    fn switch_of(&self, hostdev: &Hostdev) -> Option<PciAddress> {
+        let device = self.input.host.devices.get(&hostdev.source)?;
+        let recipe = self.input.recipes.for_device(device)?;
+        let one = Assigned {
+            hostdev,
+            device,
+            recipe,
+        };
+        switch::of(self.input.host, &one)
     }
 
     /// Devices of the same recipe behind the same IOMMU of the host; 1 for an expander per device.
@@ -354,9 +429,14 @@ fn is_mirrored(domain: &Domain) -> bool {
     domain.layout.is_some() && domain.family() == "q35"
 }
 
-/// The expander bus that a device's root port is on.
+/// The expander bus that a device's root port is on, or that of a switch which its recipe accepts.
 pub(super) fn expander_of<'a>(domain: &'a Domain, one: &Assigned<'_>) -> Option<&'a Controller> {
-    let port = domain.controller(one.hostdev.address?.at.bus().into())?;
+    let switch = switch::upstream(domain, one).filter(|_| one.recipe.placement.switch);
+    let bus = match switch {
+        Some(upstream) => upstream.address?.at.bus(),
+        None => one.hostdev.address?.at.bus(),
+    };
+    let port = domain.controller(bus.into())?;
     let above = domain.controller(port.address?.at.bus().into())?;
     (above.model == "pcie-expander-bus").then_some(above)
 }

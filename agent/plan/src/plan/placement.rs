@@ -24,6 +24,8 @@ pub(super) struct Placed {
     pub(super) behind: BTreeMap<PciAddress, u32>,
     /// The bus of each device that gets a new address: the index of its new port.
     pub(super) ports: BTreeMap<PciAddress, u32>,
+    /// The upstream port of the switch that each device with a new address is behind.
+    pub(super) switched: BTreeMap<PciAddress, u32>,
 }
 
 /// Gives each device without an address a port of its own; refuses an address that contradicts the recipe.
@@ -34,6 +36,7 @@ pub(super) fn plan(
 ) -> Result<(Part, Placed), Refusal> {
     let mut buses = Buses::of(input, domain, assigned)?;
     let (mut part, mut ports) = (Part::default(), BTreeMap::new());
+    let mut switched = BTreeMap::new();
     for one in side_by_side(domain, assigned) {
         let device = one.hostdev.source;
         let (code, reason) = match verdict(input, domain, one)? {
@@ -51,10 +54,16 @@ pub(super) fn plan(
         // The mark keeps the user's address as text, so that `revert` restores exactly what was written.
         part.replaced.extend(old.map(|old| (device, old)));
         ports.insert(device, port.index);
+        switched.extend(port.switch.map(|switch| (device, switch)));
         part.add(port.part);
     }
     let behind = buses.behind;
-    Ok((part, Placed { behind, ports }))
+    let placed = Placed {
+        behind,
+        ports,
+        switched,
+    };
+    Ok((part, placed))
 }
 
 /// The devices that get ports of their own, by address; in a mirrored layout by their path on the host, so that devices below one
