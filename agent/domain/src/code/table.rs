@@ -1230,6 +1230,26 @@ codes! {
         source: "Linux, VFIO documentation; QEMU, hw/vfio; libvirt, qemu_domain.c (qemuDomainGetMemLockLimitBytes)",
     }
 
+    /// Large BARs are mapped in small steps.
+    BarsByPage = "VD-MEM-007" {
+        severity: Note,
+        explanation: "The BARs of such a GPU are as large as its memory, and each time the guest or its firmware enables \
+            them, the kernel maps them into the IOMMU while the guest waits. Before Linux 6.15 it takes one step for each page \
+            of 4 KiB (measured by the change's author: about 1 s for 32 GiB), since then one for each mapping of the page \
+            table: of up to 1 GiB with Linux 6.12 and QEMU 9.2, which aligns the BARs. Distributions may have both changes in \
+            older versions.",
+        source: "Linux 6.15, drivers/vfio/vfio_iommu_type1.c (commit 0fd06844de5d); QEMU 9.2, hw/vfio (commit 00b519c0bca0)",
+    }
+
+    /// QEMU does not map the BARs of a device.
+    BarsUnmapped = "VD-MEM-008" {
+        severity: Warning,
+        explanation: "With x-no-mmap QEMU gives the guest no mapping of the BARs: each access ends in QEMU, and the IOMMU has \
+            no mapping of them, so that GPUDirect between devices of the guest does not work. It shortens the start of a \
+            guest with large BARs on an older kernel; a newer kernel and QEMU do that without the loss (VD-MEM-007).",
+        source: "QEMU, hw/vfio/region.c (vfio_region_setup), hw/vfio/listener.c (vfio_listener_skipped_section)",
+    }
+
     /// VFIO has not reported the regions of a device.
     RegionsUnknown = "VD-REG-001" {
         severity: Warning,

@@ -37,9 +37,14 @@ impl Kernel {
 
     /// Whether VFIO reports AtomicOps to QEMU; `None` if not known.
     pub(super) fn tells(self) -> Option<bool> {
+        self.has(TELLS)
+    }
+
+    /// Whether it has what Linux has since a version; `None` if not known.
+    pub(crate) fn has(self, since: (u32, u32)) -> Option<bool> {
         let version = self.version?;
         // An older number says nothing about a kernel with backports, and a newer one is enough for any.
-        (version >= TELLS || !self.backports).then_some(version >= TELLS)
+        (version >= since || !self.backports).then_some(version >= since)
     }
 
     /// Whether a device without a root port has no AtomicOps; `None` if not known.

@@ -26,6 +26,7 @@ mod layout;
 pub(crate) mod link;
 pub mod locality;
 mod locked;
+mod mapping;
 pub(crate) mod mark;
 pub(crate) mod numa;
 pub(crate) mod option;
@@ -312,6 +313,7 @@ pub(crate) fn plan_from(
     part.add(given.notes(domain));
     part.add(atomics::plan(input, domain, &assigned, &placed));
     part.add(advice::plan(input, domain, &assigned));
+    part.add(mapping::plan(input, domain, &assigned));
     part.add(Part::of_notes(locality::notes(&input.into(), domain)));
     let known = origin.filter(|origin| origin.devices == assigned.len());
     let digest = known.map_or_else(

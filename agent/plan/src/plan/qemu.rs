@@ -28,7 +28,7 @@ impl Given {
 
     /// The property is on: `on`, `yes`, `true`, or the name alone.
     pub(super) fn is_on(&self, name: &str) -> bool {
-        matches!(self.property(name), Some("on" | "yes" | "true" | "y"))
+        self.property(name).is_some_and(is_on)
     }
 
     /// A host device, in each of QEMU's spellings of it.
@@ -46,6 +46,11 @@ impl Given {
 /// All such options of a definition in order.
 pub(super) fn given(domain: &Domain) -> Vec<Given> {
     read_all(arguments(domain).map(|argument| argument.value.as_str()))
+}
+
+/// A value of a property of QEMU that is true.
+pub(super) fn is_on(value: &str) -> bool {
+    matches!(value, "on" | "yes" | "true" | "y")
 }
 
 /// The options without those that variantd added.
