@@ -5,6 +5,7 @@
 
 mod case;
 mod distance;
+mod numa;
 mod published;
 mod stack;
 

@@ -14,6 +14,8 @@ pub mod machine;
 #[allow(missing_docs)]
 pub mod node;
 #[allow(missing_docs)]
+pub mod numa;
+#[allow(missing_docs)]
 pub mod pci;
 #[allow(missing_docs)]
 pub mod processor;
