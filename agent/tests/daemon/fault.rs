@@ -1,8 +1,8 @@
 //! Each system call of a real agent fails once, from its start to its end: it serves, or it exits with a clear error.
 //!
-//! It never panics, hangs, fails to reply, or loses the state in its files. `failing.c` makes a call fail, by seccomp's
-//! user notification. The regular run takes a sample; with VARIANTD_EVERY_CALL=1 every call is tried with every errno,
-//! with 7 every seventh; VARIANTD_CALLS=1000-1100 selects a range.
+//! It never panics, hangs, fails to reply, or loses the state in its files. `tests::trace` makes a call fail. The
+//! regular run takes a sample; with VARIANTD_EVERY_CALL=1 every call is tried with every errno, with 7 every seventh;
+//! VARIANTD_CALLS=1000-1100 selects a range.
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -22,6 +22,7 @@ use hooks::agent::Reply;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use tests::trace;
 use zbus::connection;
 
 use crate::scene::Scene;
@@ -61,19 +62,6 @@ struct Life {
     failed: i32,
 }
 
-/// The program that makes a call fail, compiled.
-fn shim(scene: &Scene) -> PathBuf {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/failing.c");
-    let program = scene.path("failing");
-    let compiler = Command::new("cc")
-        .args(["-O1", "-Wall", "-o"])
-        .arg(&program)
-        .arg(source)
-        .status();
-    assert!(compiler.expect("cc runs").success());
-    program
-}
-
 /// Writes the files of an agent that has a guest with a device.
 fn reset(scene: &Scene) {
     for directory in ["run", "state"] {
@@ -93,6 +81,7 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
         .bus
         .agent(Path::new(env!("CARGO_BIN_EXE_variantd")), "test:///default");
     let mut process = Command::new(shim)
+        .arg("fail")
         .arg(number.to_string())
         .arg((errno as i32).to_string())
         .arg(agent.get_program())
@@ -103,7 +92,7 @@ fn live(scene: &Scene, shim: &Path, number: usize, errno: Errno) -> Life {
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
-        .expect("failing");
+        .expect("trace");
     let (send, lines) = mpsc::channel();
     let stderr = BufReader::new(process.stderr.take().expect("stderr"));
     thread::spawn(move || {
@@ -159,7 +148,7 @@ fn is_ready(notified: &UnixDatagram, lines: &Receiver<String>, log: &mut Vec<Str
     false
 }
 
-/// Reads up to the last line of `failing`; false if there is none in time.
+/// Reads up to the last line of `trace`; false if there is none in time.
 fn read_to_end(lines: &Receiver<String>, log: &mut Vec<String>) -> bool {
     let until = Instant::now() + GIVE_UP;
     loop {
@@ -291,8 +280,8 @@ fn outcome(life: &Life) -> &'static str {
 #[test]
 fn agent_serves_or_reports_the_error_after_any_failed_system_call() {
     let scene = Scene::new();
-    let shim = shim(&scene);
-    let whole = live(&scene, &shim, 0, Errno::EIO);
+    let shim = trace::program();
+    let whole = live(&scene, shim, 0, Errno::EIO);
     assert!(
         whole.served && whole.answered && whole.status == Some(0),
         "{}",
@@ -302,7 +291,7 @@ fn agent_serves_or_reports_the_error_after_any_failed_system_call() {
     let mut counts: BTreeMap<(String, &str), usize> = BTreeMap::new();
     let mut found = Vec::new();
     for (number, errno) in &points {
-        let life = live(&scene, &shim, *number, *errno);
+        let life = live(&scene, shim, *number, *errno);
         *counts
             .entry((format!("{errno:?}"), outcome(&life)))
             .or_default() += 1;
