@@ -16,6 +16,8 @@ use nix::sys::stat;
 use thiserror::Error;
 use tracing::warn;
 
+use settings::file;
+
 /// How long an exiting agent may still have the lock.
 const GRACE: Duration = Duration::from_secs(1);
 /// Pause between attempts.
@@ -71,7 +73,7 @@ impl Instance {
             directory: run.display().to_string(),
             why,
         };
-        let file = match fs::create_dir_all(run).and_then(|()| File::open(run)) {
+        let file = match file::create_directory(run).and_then(|()| File::open(run)) {
             Ok(file) => file,
             Err(why) if is_unwritable(&why) => {
                 warn!("cannot create the run directory '{}': {why}", run.display());

@@ -73,6 +73,13 @@ impl OptedOut {
         }
     }
 
+    /// An agent that was killed may have left the file without its last sync, and a request that changes nothing does not write it.
+    fn settle(&self) {
+        if let Err(error) = file::settle(&self.path) {
+            warn!("cannot sync '{}': {error}", self.path.display());
+        }
+    }
+
     fn domains(&self) -> MutexGuard<'_, Domains> {
         let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
         if domains.loaded {
@@ -80,6 +87,7 @@ impl OptedOut {
         }
         match file::read(&self.path) {
             Ok(text) => {
+                self.settle();
                 let read = text.lines().filter_map(|line| line.parse().ok());
                 // Otherwise domains were added while the file could not be read, and are written now.
                 let is_first = domains.known.is_empty();

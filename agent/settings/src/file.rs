@@ -1,5 +1,10 @@
-//! Reads files up to a size limit, and replaces them atomically: readers see the old text or the new one, also after a
-//! crash.
+//! Reads files up to a size limit, and replaces and removes them: readers see the old text or the new one, also after a power cut.
+//!
+//! Only this module changes files that must survive. A change is durable when its function returns:
+//!
+//! ```text
+//! new directories -> sync of the directory above each -> NAME.new written -> its sync -> renamed to NAME -> sync of the directory
+//! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -111,10 +116,7 @@ fn write(most: u64, path: &Path, text: &str, access: Access) -> io::Result<()> {
         let why = format!("its {} bytes exceed the limit of {most} bytes", text.len());
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
-    // The parent of a bare file name is the empty path, which open(2) does not find.
-    let named = path.parent().filter(|parent| *parent != Path::new(""));
-    let directory = named.unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
+    create_directory(directory_of(path))?;
     let mut name = path.as_os_str().to_owned();
     // In the same directory, because rename(2) does not cross file systems.
     name.push(".new");
@@ -133,8 +135,64 @@ fn write(most: u64, path: &Path, text: &str, access: Access) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&name, path)?;
-    // fsync(2) of the file does not make its name durable, fsync of the directory does.
+    rename(Path::new(&name), path)
+}
+
+/// Removes a file; it does not come back after a power cut.
+///
+/// # Errors
+/// There is no such file; or it was not removed, or its directory cannot be synced.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    sync_directory(directory_of(path))
+}
+
+/// Renames a file within its directory.
+///
+/// # Errors
+/// The file does not exist, or its directory cannot be synced.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_directory(directory_of(to))
+}
+
+/// Makes durable that `path` is there, or is not: an earlier process that changed it may have ended before its last sync.
+///
+/// # Errors
+/// A sync fails.
+pub fn settle(path: &Path) -> io::Result<()> {
+    let directory = directory_of(path);
+    // Such a process may also have created the directory.
+    for directory in [directory, directory_of(directory)] {
+        match sync_directory(directory) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// The parent of a bare file name is the empty path, which open(2) does not find.
+fn directory_of(path: &Path) -> &Path {
+    let named = path.parent().filter(|parent| *parent != Path::new(""));
+    named.unwrap_or(Path::new("."))
+}
+
+/// Creates a directory and those above it, if missing. Each is a name in the one above, which must be durable, too.
+///
+/// # Errors
+/// One of them cannot be created, or the one above it cannot be synced.
+pub fn create_directory(directory: &Path) -> io::Result<()> {
+    let missing = directory.ancestors().take_while(|one| !one.exists());
+    let missing: Vec<&Path> = missing.collect();
+    fs::create_dir_all(directory)?;
+    missing
+        .into_iter()
+        .try_for_each(|one| sync_directory(directory_of(one)))
+}
+
+/// fsync(2) of a file does not make its name durable, fsync of the directory does.
+fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

@@ -10,6 +10,7 @@ use kernel_glue::address::PciAddress;
 
 use super::{DIRECTORY, RecordError, Records, failed};
 use crate::instance;
+use settings::file;
 
 /// No other process changes the device until this is dropped, or this process ends.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Records {
 
 fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
+        file::create_directory(directory)?;
     }
     OpenOptions::new()
         .write(true)

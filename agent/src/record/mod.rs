@@ -9,7 +9,6 @@
 //! are undone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +22,7 @@ use crate::libvirt::DomainRef;
 use crate::notifier::Notifier;
 use crate::service::ServiceName;
 use domain::DomainUuid;
+use settings::file;
 
 pub use crate::assignment::{Owner, Phase, Record};
 pub use entry::{Entry, Held, Survey};
@@ -405,7 +405,7 @@ fn set_aside(path: &Path, reason: &str) -> Result<(), RecordError> {
         path.display(),
         aside.display()
     );
-    fs::rename(path, aside).map_err(|why| failed("set aside", path, why))
+    file::rename(path, &aside).map_err(|why| failed("set aside", path, why))
 }
 
 fn failed(action: &'static str, path: &Path, why: io::Error) -> RecordError {

@@ -30,10 +30,10 @@ pub trait Storage: Debug + Send + Sync {
     /// The new text may be stored or not: the last step that can fail is the directory's sync.
     fn replace(&self, path: &Path, text: &str) -> io::Result<()>;
 
-    /// Removes the file of a record that has ended.
+    /// Removes the file of a record that has ended; a power cut does not bring it back.
     ///
     /// # Errors
-    /// The file does not exist, or was not removed.
+    /// The file does not exist, or was not removed, or its removal may not be durable.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -75,6 +75,6 @@ impl Storage for Files {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        file::remove(path)
     }
 }

@@ -116,11 +116,13 @@ impl Reservations {
         let wanted = Reservation { device, id, driver };
         let path = self.path(device);
         // A damaged file is written again.
-        if read(&path).is_ok_and(|old| old == wanted) {
-            return Ok(Reserved::new(device, "already-so"));
-        }
-        file::replace(&path, &wanted.text(), 0o644).map_err(|why| failed("write", &path, why))?;
-        Ok(Reserved::new(device, "reserved"))
+        let (outcome, written) = match read(&path).is_ok_and(|old| old == wanted) {
+            true => ("already-so", Ok(())),
+            false => ("reserved", file::replace(&path, &wanted.text(), 0o644)),
+        };
+        let settled = written.and_then(|()| file::settle(&path));
+        settled.map_err(|why| failed("write", &path, why))?;
+        Ok(Reserved::new(device, outcome))
     }
 
     /// Ends a reservation, including one of a missing device and one whose file is invalid.
@@ -129,13 +131,14 @@ impl Reservations {
     /// The file cannot be removed.
     pub fn unreserve(&self, device: PciAddress) -> Result<Reserved, ReserveError> {
         let path = self.path(device);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(Reserved::new(device, "unreserved")),
+        let outcome = match file::remove(&path) {
             Err(why) if why.kind() == io::ErrorKind::NotFound => {
-                Ok(Reserved::new(device, "already-so"))
+                file::settle(&path).map(|()| "already-so")
             }
-            Err(why) => Err(failed("remove", &path, why)),
-        }
+            removed => removed.map(|()| "unreserved"),
+        };
+        let outcome = outcome.map_err(|why| failed("remove", &path, why))?;
+        Ok(Reserved::new(device, outcome))
     }
 
     fn paths(&self) -> io::Result<Vec<PathBuf>> {

@@ -22,6 +22,34 @@ const SYSTEM: [&str; 7] = [
     "time::Instant",
     "time::SystemTime",
 ];
+/// Calls that create, replace or remove a file.
+const CHANGES: [&str; 7] = [
+    "fs::create_dir(",
+    "fs::create_dir_all(",
+    "fs::remove_file(",
+    "fs::rename(",
+    "fs::write(",
+    "File::create(",
+    "sync_all(",
+];
+/// Product code that has such calls: the module that does them durably, and files that need not survive a power cut.
+#[rustfmt::skip]
+const CHANGERS: [&str; 10] = [
+    "agent/settings/src/file.rs",
+    // Sockets.
+    "agent/settings/src/socket.rs",
+    "agent/src/hook/socket.rs",
+    "hooks/kubevirt/src/server.rs",
+    "hooks/kubevirt/src/socket.rs",
+    // The time of the last call.
+    "hooks/src/bin/variantd-hook/main.rs",
+    // VDSM's file, which VDSM writes again for each start.
+    "hooks/vdsm/src/lib.rs",
+    // A drawing, and the record of a host, which can be made again.
+    "agent/ctl/src/cli/topology.rs",
+    "kernel-glue/src/record.rs",
+    "hooks/build.rs",
+];
 const KNOWN_CYCLES: &str = include_str!("../known-cycles");
 
 /// A file of Rust code: its path below the repository and its text.
@@ -36,6 +64,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     findings.extend(sources.iter().filter_map(names_libvirt));
     findings.extend(sources.iter().filter_map(touches_the_system));
     findings.extend(sources.iter().filter_map(panics_at_a_full_stream));
+    findings.extend(sources.iter().filter_map(changes_files));
     findings.extend(new_cycles(&sources));
     findings.extend(language::check(root)?);
     for finding in &findings {
@@ -86,8 +115,11 @@ fn names_libvirt((path, text): &Source) -> Option<String> {
 /// The code before the tests of a file; `None` for a file of tests.
 fn without_tests<'a>(path: &Path, text: &'a str) -> Option<&'a str> {
     let name = path.file_name()?.to_str()?;
-    let is_file = name == "tests.rs" || name.ends_with("_test.rs");
-    let is_inside = path.iter().any(|part| part == "tests" || part == "testing");
+    let is_file = name == "tests.rs" || name.ends_with("_test.rs") || name.ends_with("_fixture.rs");
+    let folders = ["tests", "testing", "examples"];
+    let is_inside = path
+        .iter()
+        .any(|part| folders.iter().any(|one| part == *one));
     let mut parts = text.split("#[cfg(test)]\nmod tests {");
     parts.next().filter(|_| !is_file && !is_inside)
 }
@@ -117,6 +149,19 @@ fn panics_at_a_full_stream((path, text): &Source) -> Option<String> {
             "'{}' has '{found}..)', which panics when standard error is closed; use 'writeln!'",
             path.display()
         )
+    })
+}
+
+/// A change of a file is durable only with syncs of the file and of its directory.
+fn changes_files((path, text): &Source) -> Option<String> {
+    let text = without_tests(path, text)?;
+    let product = ["agent", "hooks", "kernel-glue"];
+    let product = product.iter().any(|folder| path.starts_with(folder));
+    let other = CHANGERS.iter().any(|changer| path == Path::new(changer));
+    let found = CHANGES.iter().find(|call| text.contains(**call));
+    found.filter(|_| product && !other).map(|found| {
+        let path = path.display();
+        format!("'{path}' has '{found}..)'; 'settings::file' does it durably")
     })
 }
 

@@ -122,7 +122,7 @@ fn disable(current: &Current) -> Result<Outcome, Problem> {
             current.forget(&text);
         }
         Edit::Removed => {
-            fs::remove_file(&current.path).map_err(|why| unwritten(&current.path, &why))?
+            file::remove(&current.path).map_err(|why| unwritten(&current.path, &why))?
         }
     }
     let sentence = format!("'{path}': the transport is no longer the default of root's clients\n");
@@ -187,7 +187,7 @@ impl Current {
     fn forget(&self, text: &str) {
         if file::read(&self.backup).is_ok_and(|kept| kept == text) {
             // A copy that stays is equal to the file.
-            let _ = fs::remove_file(&self.backup);
+            let _ = file::remove(&self.backup);
         }
     }
 
