@@ -129,7 +129,11 @@ impl Records {
     pub(super) fn read_all(&self) -> (Vec<DeviceRecord>, Option<RecordError>) {
         let (mut records, mut unread) = (Vec::new(), None);
         let devices = self.devices().unwrap_or_else(|why| {
-            error!("{why}: its devices keep their drivers");
+            let hint = match why {
+                RecordError::Newer { .. } => "; install that version again",
+                RecordError::Failed { .. } => "",
+            };
+            error!("{why}: its devices keep their drivers{hint}");
             unread = Some(why);
             Vec::new()
         });
@@ -137,7 +141,11 @@ impl Records {
             match self.load(device) {
                 Ok(record) => records.extend(record),
                 Err(why) => {
-                    error!("{why}: its devices keep their drivers");
+                    let hint = match why {
+                        RecordError::Newer { .. } => "; install that version again",
+                        RecordError::Failed { .. } => "",
+                    };
+                    error!("{why}: its devices keep their drivers{hint}");
                     if matches!(why, RecordError::Failed { .. }) && !why.is_no_file() {
                         unread.get_or_insert(why);
                     }

@@ -9,6 +9,7 @@ mod full_queue;
 mod hostile;
 mod log;
 mod manual;
+mod newer;
 mod power_cut;
 mod priority;
 mod reserve;
