@@ -62,6 +62,37 @@ pub struct Express {
     pub devctl2: u16,
     /// Access control (ACS control register); `None` if the function has none, or extended config space is not visible.
     pub access_control: Option<u16>,
+    /// Address translation by the function itself; `None` for a port, where extended config space is not visible, and in
+    /// snapshots of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ats: Option<Ats>,
+}
+
+/// A bit of the ACS control register that decides the route of requests between devices (PCIe base specification 7.7.11.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessControl {
+    /// P2P Request Redirect.
+    RequestRedirect = 2,
+    /// P2P Completion Redirect.
+    CompletionRedirect = 3,
+    /// Upstream Forwarding.
+    UpstreamForwarding = 4,
+    /// P2P Egress Control.
+    EgressControl = 5,
+    /// Direct Translated P2P.
+    DirectTranslated = 6,
+}
+
+/// Address Translation Services of a function: it asks the IOMMU for addresses, and sends requests with translated ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ats {
+    /// The function does not have the capability.
+    Absent,
+    /// Disabled at present. The kernel enables it when it attaches the function to an IOMMU that supports it.
+    Off,
+    /// Enabled at present.
+    On,
 }
 
 /// Port type, bits 7:4 of the capability's flags.
@@ -94,6 +125,8 @@ const MAX_HOPS: usize = 48;
 const EXPRESS: u8 = 0x10;
 /// Extended capability id of Access Control Services.
 const ACCESS_CONTROL: u16 = 0x0d;
+/// Extended capability id of Address Translation Services.
+const ATS: u16 = 0x0f;
 /// Number of extended capabilities that fit after conventional config space (PCI_CFG_SPACE_EXP_SIZE, eight bytes each).
 const MAX_EXTENDED: usize = (4096 - REACH) / 8;
 
@@ -207,7 +240,13 @@ impl Express {
     /// Redirects requests between devices below it to its upstream side: ACS control bit 2.
     #[must_use]
     pub fn redirects_peers(&self) -> bool {
-        self.access_control.unwrap_or_default() & 1 << 2 != 0
+        self.has_control(AccessControl::RequestRedirect)
+    }
+
+    /// A bit of the ACS control register is set.
+    #[must_use]
+    pub fn has_control(&self, bit: AccessControl) -> bool {
+        self.access_control.unwrap_or_default() & 1 << bit as u16 != 0
     }
 
     /// No relaxed-ordering-enabled passing between peers: DEVCAP2 bit 10.
@@ -220,6 +259,27 @@ impl Express {
     #[must_use]
     pub fn function_level_reset(&self) -> bool {
         self.devcap & 1 << 28 != 0
+    }
+}
+
+impl Ats {
+    /// Bit 15 of the control register enables it.
+    fn from_control(control: u16) -> Self {
+        match control >> 15 {
+            0 => Self::Off,
+            _ => Self::On,
+        }
+    }
+}
+
+impl Port {
+    /// True for a function that is not a port or bridge.
+    #[must_use]
+    pub fn is_endpoint(self) -> bool {
+        matches!(
+            self,
+            Self::Endpoint | Self::LegacyEndpoint | Self::RootComplexEndpoint
+        )
     }
 }
 
@@ -239,6 +299,13 @@ impl From<u8> for Port {
             other => Self::Other(other),
         }
     }
+}
+
+/// The control registers of extended capabilities.
+#[derive(Default)]
+struct Controls {
+    access_control: Option<u16>,
+    ats: Option<Ats>,
 }
 
 /// Config space of any length, read without panics.
@@ -303,6 +370,7 @@ impl Space<'_> {
         let flags = self.word(at, 2)?.to_le_bytes()[0];
         let version = flags & 0xf;
         let second = version >= 2;
+        let controls = self.controls(Port::from(flags >> 4));
         Ok(Express {
             version,
             port: Port::from(flags >> 4),
@@ -315,28 +383,44 @@ impl Space<'_> {
             },
             devcap2: if second { self.long(at, 0x24)? } else { 0 },
             devctl2: if second { self.word(at, 0x28)? } else { 0 },
-            access_control: self.access_control(),
+            access_control: controls.access_control,
+            ats: controls.ats,
         })
     }
 
-    /// Damaged access control counts as missing: no verdict depends on it.
-    fn access_control(&self) -> Option<u16> {
+    /// A damaged list counts as one that ends.
+    fn controls(&self, port: Port) -> Controls {
+        let mut found = Controls::default();
+        let wants_ats = port.is_endpoint();
         let mut at = REACH;
         for _ in 0..MAX_EXTENDED {
-            let [low, high, next, above] = (self.extended)(at)?;
-            let id = u16::from_le_bytes([low, high]);
-            if id == ACCESS_CONTROL {
-                let [_, _, low, high] = (self.extended)(at + 4)?;
-                return Some(u16::from_le_bytes([low, high]));
+            let Some([low, high, next, above]) = (self.extended)(at) else {
+                return found;
+            };
+            match u16::from_le_bytes([low, high]) {
+                ACCESS_CONTROL => found.access_control = self.control(at),
+                ATS => found.ats = self.control(at).map(Ats::from_control),
+                _ => {}
+            }
+            if found.access_control.is_some() && (!wants_ats || found.ats.is_some()) {
+                return found;
             }
             // Bits 31:20 of the header are the next offset, and its two low bits are reserved (7.6.3).
             at = usize::from(u16::from_le_bytes([next, above]) >> 4 & !3);
             // 0 ends the list. A function without extended capabilities has a header of zeroes at 0x100.
             if at < REACH {
-                return None;
+                break;
             }
         }
-        None
+        found.ats = found.ats.or(wants_ats.then_some(Ats::Absent));
+        found
+    }
+
+    /// The control register of an extended capability that has it in the upper half of its second register: ACS (7.7.11.3) and
+    /// ATS (10.5.1.3).
+    fn control(&self, at: usize) -> Option<u16> {
+        let [_, _, low, high] = (self.extended)(at + 4)?;
+        Some(u16::from_le_bytes([low, high]))
     }
 
     fn word(&self, at: u8, offset: usize) -> Result<u16, ConfigError> {
@@ -427,6 +511,28 @@ mod tests {
         bytes[0x100..0x104].copy_from_slice(&0x1001_0001_u32.to_le_bytes());
         let looped = Config::parse(&bytes);
         assert!(!looped.express().expect("express").redirects_peers());
+    }
+
+    /// The state of ATS with these extended capabilities: header at 0x100, control register at 0x106, bytes in all.
+    fn ats(port: u8, header: u32, control: u16, length: usize) -> Option<Ats> {
+        let mut bytes = endpoint(0, 0);
+        bytes[0x62] |= port << 4;
+        bytes.resize(4096, 0);
+        bytes[0x100..0x104].copy_from_slice(&header.to_le_bytes());
+        bytes[0x106..0x108].copy_from_slice(&control.to_le_bytes());
+        bytes.truncate(length);
+        let config = Config::parse(&bytes);
+        assert_eq!(read(&bytes), config);
+        config.express().expect("express").ats
+    }
+
+    #[test]
+    fn ats_is_absent_only_where_extended_config_space_was_read() {
+        assert_eq!(ats(0, 0x0001_000f, 0x8000, 4096), Some(Ats::On));
+        assert_eq!(ats(0, 0x0001_000f, 0x001f, 4096), Some(Ats::Off));
+        assert_eq!(ats(0, 0x0001_0001, 0x8000, 4096), Some(Ats::Absent));
+        assert_eq!(ats(0, 0x0001_000f, 0x8000, 256), None);
+        assert_eq!(ats(6, 0x0001_0001, 0, 4096), None, "a port");
     }
 
     #[test]

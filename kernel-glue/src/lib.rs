@@ -26,6 +26,7 @@ pub mod live;
 pub mod model;
 pub mod numa;
 pub mod occupancy;
+pub mod peer;
 mod reader;
 pub mod rebind;
 pub mod record;

@@ -151,6 +151,7 @@ mod tests {
                 devcap: 0,
                 devctl: 0,
                 access_control: None,
+                ats: None,
                 devcap2: 0,
                 lnkcap: 0,
                 devctl2: 0,

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use kernel_glue::address::PciAddress;
-use kernel_glue::config::Port;
+use kernel_glue::config::{Config, ConfigError, Port};
 use kernel_glue::host::Host;
+use kernel_glue::peer::{Route, Shared};
 use kernel_glue::{alias, device::Device, record};
 use testing::hosts::{directory, modelled};
 
@@ -227,6 +228,143 @@ fn a_virtual_function_names_its_physical_one() {
                 .map(|srat| srat.initiators.contains_key(&function.address)),
             Some(false)
         );
+    }
+}
+
+fn redirected(ports: &[&str], no_ats: bool) -> Route {
+    let ports = ports.iter().map(|port| port.parse().expect("address"));
+    let ports = ports.collect();
+    Route::Redirected { ports, no_ats }
+}
+
+/// The route from one device of a host to another, on the host and in a guest.
+fn routes(host: &Host, from: &str, to: &str) -> [Route; 2] {
+    let path = host.peer_path(device(host, from), device(host, to));
+    [path.on_host(), path.in_guest()]
+}
+
+#[test]
+fn access_control_and_ats_decide_the_route_below_a_switch() {
+    let host = read("hgx-switched");
+    let routes = |from, to| routes(&host, from, to);
+    let [adapter, gpu] = ["0000:17:02.0", "0000:17:00.0"];
+    let up = redirected(&[adapter, gpu], false);
+    assert_eq!(routes("0000:1a:00.0", "0000:18:00.0"), [up.clone(), up]);
+    let neither = redirected(&[gpu, adapter], true);
+    let host_alone = redirected(&[gpu, adapter], false);
+    assert_eq!(
+        routes("0000:18:00.0", "0000:1a:00.0"),
+        [host_alone, neither],
+        "a GPU without ATS"
+    );
+    assert_eq!(
+        routes("0000:3c:00.0", "0000:3a:00.0"),
+        [Route::Direct, Route::Direct]
+    );
+    let untranslated = redirected(&["0000:99:02.0", "0000:99:00.0"], false);
+    assert_eq!(
+        routes("0000:9c:00.0", "0000:9a:00.0"),
+        [untranslated, Route::Direct]
+    );
+    let untranslated = redirected(&["0000:99:03.0", "0000:99:00.0"], false);
+    assert_eq!(
+        routes("0000:9d:00.0", "0000:9a:00.0"),
+        [untranslated, redirected(&[], true)]
+    );
+    assert_eq!(
+        routes("0000:9c:00.0", "0000:18:00.0"),
+        [Route::Apart, Route::Apart]
+    );
+}
+
+#[test]
+fn devices_on_root_ports_of_their_own_reach_each_other_through_the_root_complex() {
+    for (name, from, to) in [
+        ("hgx-8gpu", "0000:18:00.0", "0000:1b:00.0"),
+        ("gb200-nic", "0002:01:00.0", "0008:01:00.0"),
+    ] {
+        let host = read(name);
+        assert_eq!(routes(&host, from, to), [Route::Apart, Route::Apart]);
+    }
+}
+
+#[test]
+fn a_port_whose_config_space_is_not_visible_makes_the_route_unknown() {
+    let mut host = read("hgx-switched");
+    let port: PciAddress = "0000:17:02.0".parse().expect("address");
+    let found = host.devices.get_mut(&port).expect("port");
+    found.config = Config::Unreadable(ConfigError::Short(64));
+    let unknown = [Route::Unknown(port), Route::Unknown(port)];
+    assert_eq!(routes(&host, "0000:1a:00.0", "0000:18:00.0"), unknown);
+    let gpus = routes(&host, "0000:18:00.0", "0000:19:00.0");
+    assert!(gpus.iter().all(|route| !unknown.contains(route)));
+}
+
+#[test]
+fn ats_that_is_not_known_makes_the_route_in_a_guest_unknown() {
+    let mut host = read("hgx-switched");
+    let adapter: PciAddress = "0000:3c:00.0".parse().expect("address");
+    let found = host.devices.get_mut(&adapter).expect("adapter");
+    let Config::Express(express) = &mut found.config else {
+        unreachable!("an endpoint");
+    };
+    express.ats = None;
+    assert_eq!(
+        routes(&host, "0000:3c:00.0", "0000:3a:00.0"),
+        [Route::Direct, Route::Unknown(adapter)]
+    );
+    assert_eq!(
+        routes(&host, "0000:3c:00.0", "0000:18:00.0"),
+        [Route::Apart, Route::Apart]
+    );
+}
+
+#[test]
+fn a_path_has_the_ports_between_two_devices_without_upstream_ports() {
+    let host = read("gb300-4gpu");
+    let path = host.peer_path(device(&host, "0008:03:00.0"), device(&host, "0008:06:00.0"));
+    let ports: Vec<String> = path
+        .ports
+        .iter()
+        .map(|port| port.address.to_string())
+        .collect();
+    assert_eq!(ports, ["0008:02:00.0", "0008:02:03.0", "0008:05:00.0"]);
+    assert_eq!(path.shared, Shared::RootPort);
+    assert_eq!(path.on_host(), Route::Direct);
+}
+
+#[test]
+fn relaxed_ordering_of_a_virtual_function_is_that_of_its_physical_one() {
+    let mut host = read("hgx-8gpu");
+    let physical: PciAddress = "0000:18:00.0".parse().expect("address");
+    let relaxed = |host: &Host| host.relaxed_ordering(device(host, "0000:18:00.2"));
+    assert_eq!(relaxed(&host), Some(false));
+    let Config::Express(express) = &mut host.devices.get_mut(&physical).expect("adapter").config
+    else {
+        unreachable!("an endpoint");
+    };
+    express.devctl |= 1 << 4;
+    assert_eq!(relaxed(&host), Some(true));
+    host.devices.remove(&physical);
+    assert_eq!(relaxed(&host), None);
+}
+
+#[test]
+fn the_kernel_disables_relaxed_ordering_below_root_ports_with_an_erratum() {
+    let mut host = read("hgx-switched");
+    let port: PciAddress = "0000:15:01.0".parse().expect("address");
+    for (id, wanted) in [
+        ("8086:352a", false),
+        ("8086:2f00", false),
+        ("8086:2f01", true),
+        ("8086:6f0e", true),
+        ("8086:6f0f", false),
+        ("1022:1a02", true),
+        ("10de:1a02", false),
+    ] {
+        host.devices.get_mut(&port).expect("port").id = id.parse().expect("id");
+        let found = host.relaxed_ordering_erratum(device(&host, "0000:18:00.0"));
+        assert_eq!(found, wanted.then_some(port), "{id}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use testing::hosts::machine::{At, Endpoint, Group, Kind, Machine, Platform, Reader};
+use testing::hosts::machine::{At, Ats, Endpoint, Group, Kind, Machine, Platform, Reader};
 use testing::hosts::tree;
 
 const MIB: u64 = 1 << 20;
@@ -74,6 +74,7 @@ pub(crate) fn gpus(dir: &Path, count: usize) -> Result<()> {
         port_devcap2: 0x0380,
         initiators: 8,
         memory_kib: 0,
+        ats: Ats::Absent,
         numa_node: At::Socket,
         physical: None,
         group: Group::Next,
@@ -101,6 +102,7 @@ pub(crate) fn functions(dir: &Path, count: usize) -> Result<()> {
             port_devcap2: 0x03c0,
             initiators: 0,
             memory_kib: 0,
+            ats: Ats::Absent,
             numa_node: At::Socket,
             physical: None,
             group: Group::Next,

@@ -507,6 +507,7 @@ const ADAPTER: &str = "0000:05:00.0";
 
 fn upstream() -> Config {
     Config::Express(Express {
+        ats: None,
         version: 2,
         port: kernel_glue::config::Port::UpstreamPort,
         devcap: 0,

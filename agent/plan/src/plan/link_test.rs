@@ -14,6 +14,7 @@ fn config(lnkcap: u32) -> Config {
         devcap: 0,
         devctl: 0,
         access_control: None,
+        ats: None,
         lnkcap,
         devcap2: 0,
         devctl2: 0,

@@ -29,6 +29,7 @@ fn fixture() -> Fixture {
             devcap: 0,
             devctl: 0,
             access_control: None,
+            ats: None,
             lnkcap: 0,
             devcap2: 0,
             devctl2: 0,

@@ -180,6 +180,7 @@ const LINK: kernel_glue::config::Express = kernel_glue::config::Express {
     devcap: 0,
     devctl: 0,
     access_control: None,
+    ats: None,
     lnkcap: 0x104,
     devcap2: 0,
     devctl2: 0,

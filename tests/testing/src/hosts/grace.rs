@@ -1,6 +1,6 @@
 //! The modelled Grace machines.
 
-use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Processors, Reader};
+use super::machine::{At, Ats, Endpoint, Group, Kind, Machine, Platform, Processors, Reader};
 
 /// The device id of a Vera Rubin GPU.
 pub const RUBIN: u16 = 0x3041;
@@ -98,6 +98,7 @@ pub fn gpu(
         numa_node: At::Socket,
         physical: None,
         group: Group::Next,
+        ats: Ats::Absent,
     }
 }
 

@@ -105,6 +105,15 @@ pub struct Endpoint {
     /// The physical function of a virtual one.
     pub physical: Option<&'static str>,
     pub group: Group,
+    pub ats: Ats,
+}
+
+/// The capability for address translation by an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ats {
+    Absent,
+    Off,
+    On,
 }
 
 /// The IOMMU group of an endpoint.

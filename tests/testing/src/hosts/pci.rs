@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::machine::{Endpoint, Group, Machine, Platform, Reader, SwitchPort};
+use super::machine::{Ats, Endpoint, Group, Machine, Platform, Reader, SwitchPort};
 use super::tree::{Entry, Tree, line};
 
 /// Bytes of config space that a process without privilege reads.
@@ -33,6 +33,7 @@ struct Registers {
     devcap2: u32,
     devctl2: u16,
     access_control: u16,
+    ats: Ats,
 }
 
 const ENDPOINT: u8 = 0;
@@ -86,6 +87,7 @@ fn switch_port(machine: &Machine, endpoint: &Endpoint, port: &SwitchPort, above:
         devcap2: port.devcap2,
         devctl2: port.devctl2,
         access_control: port.access_control,
+        ats: Ats::Absent,
     };
     Function {
         address: port.address.to_owned(),
@@ -121,6 +123,7 @@ fn port(machine: &Machine, endpoint: &Endpoint) -> Function {
         devcap2: endpoint.port_devcap2,
         devctl2: 0,
         access_control: 0,
+        ats: Ats::Absent,
     };
     let mut config = config((vendor, device), 0x06_0400, &registers);
     if machine.reader == Reader::User {
@@ -153,6 +156,7 @@ fn endpoint(endpoint: &Endpoint, port: &str, group: usize) -> Function {
         devcap2: endpoint.devcap2,
         devctl2: endpoint.devctl2,
         access_control: 0,
+        ats: endpoint.ats,
     };
     // A virtual function's own id registers read as ones (SR-IOV 1.1, 3.4.1.1).
     let shown = match endpoint.physical {
@@ -254,7 +258,7 @@ fn resource(function: &Function) -> String {
 }
 
 /// 4096 bytes: a header, power management at 0x40, PCI Express version 2 at 0x60; of extended capabilities access
-/// control alone, so no serial number.
+/// control or ATS alone, so no serial number.
 fn config((vendor, device): (u16, u16), class: u32, registers: &Registers) -> Vec<u8> {
     let port = registers.port;
     let is_port = matches!(port, ROOT_PORT | UPSTREAM | DOWNSTREAM);
@@ -275,6 +279,12 @@ fn config((vendor, device): (u16, u16), class: u32, registers: &Registers) -> Ve
     if registers.access_control != 0 {
         put(0x100, &0x0001_000d_u32.to_le_bytes());
         put(0x106, &registers.access_control.to_le_bytes());
+    }
+    // An endpoint of these machines has no ACS.
+    if registers.ats != Ats::Absent {
+        let enabled = u16::from(registers.ats == Ats::On) << 15;
+        put(0x100, &0x0001_000f_u32.to_le_bytes());
+        put(0x106, &enabled.to_le_bytes());
     }
     config
 }

@@ -1,6 +1,10 @@
 //! The modelled x86-64 machines, and the network adapters of all machines.
 
-use super::machine::{At, Endpoint, Group, Kind, Machine, Platform, Processors, Reader};
+use std::sync::LazyLock;
+
+use super::machine::{
+    At, Ats, Endpoint, Group, Kind, Machine, Platform, Processors, ROUTING, Reader, SwitchPort,
+};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -34,7 +38,7 @@ pub const MI300X: Kind = Kind {
 
 /// Every x86-64 machine.
 pub fn all() -> Vec<Machine> {
-    vec![hgx(), mi300x()]
+    vec![hgx(), switched(), mi300x()]
 }
 
 /// A virtual function of a ConnectX, in the slot of its physical one.
@@ -69,6 +73,7 @@ pub fn endpoint(kind: Kind, [port, address, iommu]: [&'static str; 3], socket: u
         numa_node: At::Socket,
         physical: None,
         group: Group::Next,
+        ats: Ats::Absent,
     }
 }
 
@@ -110,6 +115,76 @@ fn hgx() -> Machine {
         egm: &[],
         reader: Reader::Root,
     }
+}
+
+/// ACS source validation, the two redirections and upstream forwarding, as Linux sets them with an IOMMU.
+const REDIRECTED: u16 = 0x001d;
+/// The same with Direct Translated P2P.
+const TRANSLATED: u16 = 0x005d;
+
+/// The bus of each switch, and its ACS.
+const SWITCHES: [(&str, u16); 4] = [
+    ("15", REDIRECTED),
+    ("37", 0),
+    ("97", TRANSLATED),
+    ("b7", TRANSLATED),
+];
+
+/// Eight GPUs and eight network adapters, two and two below each switch.
+fn switched() -> Machine {
+    // Made once, because the texts of a machine live as long as the program.
+    static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(below_switches);
+    Machine {
+        name: "hgx-switched",
+        readme: include_str!("readme/hgx-switched.txt"),
+        endpoints: ENDPOINTS.clone(),
+        ..hgx()
+    }
+}
+
+fn below_switches() -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for (index, (bus, access_control)) in SWITCHES.into_iter().enumerate() {
+        for slot in 0..4 {
+            endpoints.push(below_switch(index, bus, access_control, slot));
+        }
+    }
+    // An adapter whose firmware has ATS disabled.
+    endpoints[11].ats = Ats::Absent;
+    endpoints
+}
+
+/// The GPU (slots 0 and 1) or adapter (2 and 3) in a slot of a switch: root port `bus:01.0`, upstream port on the next bus,
+/// downstream ports on the one after that.
+fn below_switch(index: usize, bus: &str, access_control: u16, slot: u8) -> Endpoint {
+    let number = u8::from_str_radix(bus, 16).expect("a bus");
+    let at = |bus: u8, slot: u8| text(format!("0000:{bus:02x}:{slot:02x}.0"));
+    let ports = [
+        SwitchPort::new(at(number + 1, 0), true, ROUTING),
+        SwitchPort {
+            access_control,
+            ..SwitchPort::new(at(number + 2, slot), false, ROUTING)
+        },
+    ];
+    let (kind, bars) = match slot {
+        0 | 1 => (H100, [16 * MIB, 0, 128 * GIB, 0, 32 * MIB, 0]),
+        _ => (CONNECTX, [32 * MIB, 0, 0, 0, 0, 0]),
+    };
+    let names = [
+        at(number, 1),
+        at(number + 3 + slot, 0),
+        text(format!("dmar{index}")),
+    ];
+    Endpoint {
+        between: Box::leak(Box::new(ports)),
+        bars,
+        ats: if slot < 2 { Ats::Absent } else { Ats::Off },
+        ..endpoint(kind, names, u32::from(index > 1))
+    }
+}
+
+fn text(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
 }
 
 fn mi300x() -> Machine {
