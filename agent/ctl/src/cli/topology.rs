@@ -14,7 +14,7 @@ use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
 use super::{HostView, defined, egm, hint, input, output};
-use crate::drawing::{Kind, Part, dot, guest, host, matrix, nccl, svg, tree};
+use crate::drawing::{Kind, Part, dot, guest, host, matrix, nccl, peer, svg, tree};
 use domain::refusal::about;
 use domain::{Definition, Domain, MAX_BYTES};
 use planner::plan::{Note, PlanInput};
@@ -52,8 +52,8 @@ pub(super) fn run(host_view: &HostView, request: &Request) -> Result<(), Problem
         Some(file) => drawing(host_view, file, domain)?,
         None if request.dot => output::data(&dot::text(&machines(host_view, domain)))?,
         None if request.nccl => nccl(host_view, domain)?,
+        None if host_view.json => return as_json(host_view, request.matrix),
         None if request.matrix => print_matrix(host_view)?,
-        None if host_view.json => return as_json(host_view),
         None => text(host_view, domain)?,
     }
     output::gaps(&host_view.host.gaps);
@@ -182,12 +182,17 @@ fn nccl(host_view: &HostView, domain: Option<&Domain>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn as_json(host_view: &HostView) -> Result<(), Problem> {
+fn as_json(host_view: &HostView, matrix: bool) -> Result<(), Problem> {
     let devices = host_view.host.devices.values();
     let devices: Value = devices.map(|device| with_path(host_view, device)).collect();
     let nodes: Value = host_view.host.numa.nodes.iter().map(node_json).collect();
     let gaps = output::gaps_json(&host_view.host.gaps);
-    output::object(json!({"devices": devices, "nodes": nodes, "gaps": gaps}))
+    let mut object = json!({"devices": devices, "nodes": nodes, "gaps": gaps});
+    if matrix {
+        let host = &host_view.host;
+        object["pairs"] = peer::json(host, &matrix::devices(host, &host_view.recipes));
+    }
+    output::object(object)
 }
 
 fn with_path(host_view: &HostView, device: &Device) -> Value {
@@ -196,6 +201,9 @@ fn with_path(host_view: &HostView, device: &Device) -> Value {
     let express = device.config.express();
     value["link_speed"] = json!(express.map(|express| express.link_speed()));
     value["link_width"] = json!(express.map(|express| express.link_width()));
+    value["ats"] = json!(device.ats());
+    value["relaxed_ordering"] = json!(host_view.host.relaxed_ordering(device));
+    value["relaxed_ordering_erratum"] = json!(host_view.host.relaxed_ordering_erratum(device));
     value
 }
 

@@ -2,7 +2,7 @@
 
 use super::check::Check;
 use super::scene::{Guest, Libvirt, Memory, Scene, Unavailable};
-use super::stack;
+use super::{peer, stack};
 use domain::Domain;
 use domain::code::{Code, Severity};
 use domain::hint::{Hint, line};
@@ -43,6 +43,7 @@ pub(super) fn checks(scene: &Scene) -> Vec<Check> {
     let each = domains.iter().flat_map(|one| {
         let checks = [complete(scene, one), memory(scene, one)].into_iter();
         let checks = checks.chain(localities(scene, one));
+        let checks = checks.chain(peer::checks(scene, one));
         checks.map(|check| check.of(format!("'{}'", one.name)))
     });
     each.collect()

@@ -17,6 +17,7 @@ mod lab_test;
 mod layout_test;
 mod next;
 mod occupancy;
+mod peer;
 pub(crate) mod read;
 mod record;
 mod scene;

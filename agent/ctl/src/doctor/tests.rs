@@ -568,3 +568,116 @@ fn every_code_of_a_check_is_explained_by_a_page() {
         assert!(code.explanation().contains("Source: "), "{code}");
     }
 }
+
+/// A scene on the modelled host with switches, and a guest with these devices of it.
+fn with_devices(devices: &[&str]) -> Scene {
+    let host = kernel_glue::host::Host::read(&testing::hosts::directory("hgx-switched"));
+    let hostdevs: String = devices
+        .iter()
+        .map(|at| planner::fixture::hostdev(at))
+        .collect();
+    let one = super::scene::Guest {
+        definition: guest(devices[0])
+            .replace(&planner::fixture::hostdev(devices[0]), &hostdevs)
+            .parse(),
+        ..definition()
+    };
+    Scene {
+        host: host.expect("modelled host"),
+        libvirt: Ok(answers(vec![one])),
+        ..ready()
+    }
+}
+
+/// The checks of the route between devices of a guest: verdict, detail and hint.
+fn peers(scene: &Scene) -> Vec<(Verdict, String, String)> {
+    let checks = examine(scene).into_iter();
+    let checks = checks.filter(|check| check.code == Code::PeersRedirected);
+    let hint = |hint: Option<Hint>| hint.map(|hint| hint.to_string()).unwrap_or_default();
+    checks
+        .map(|check| {
+            (
+                check.verdict,
+                check.detail.unwrap_or_default(),
+                hint(check.hint),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn adapters_that_reach_gpus_of_their_switch_directly_pass() {
+    for pair in [
+        ["0000:3c:00.0", "0000:3a:00.0"],
+        ["0000:9c:00.0", "0000:9a:00.0"],
+    ] {
+        let found = peers(&with_devices(&pair));
+        assert_eq!(
+            found,
+            [(Verdict::Pass, String::new(), String::new())],
+            "{pair:?}"
+        );
+    }
+}
+
+#[test]
+fn ports_that_redirect_an_adapter_are_named_with_their_kernel_argument() {
+    let found = peers(&with_devices(&[
+        "0000:1a:00.0",
+        "0000:18:00.0",
+        "0000:9a:00.0",
+    ]));
+    let [(verdict, detail, hint)] = &found[..] else {
+        unreachable!("{found:?}");
+    };
+    assert_eq!(
+        (*verdict, detail.as_str()),
+        (Verdict::Warn, "0000:17:00.0 0000:17:02.0")
+    );
+    let wanted = "pci=config_acs=1xxxxxx@0000:17:00.0;1xxxxxx@0000:17:02.0";
+    assert!(hint.contains(wanted), "{hint}");
+    assert!(
+        hint.contains("setpci -s 0000:17:00.0 ECAP_ACS+6.w=40:40"),
+        "{hint}"
+    );
+}
+
+#[test]
+fn an_adapter_without_ats_is_named() {
+    let found = peers(&with_devices(&[
+        "0000:9d:00.0",
+        "0000:9c:00.0",
+        "0000:9a:00.0",
+    ]));
+    let [(verdict, detail, hint)] = &found[..] else {
+        unreachable!("{found:?}");
+    };
+    assert_eq!((*verdict, detail.as_str()), (Verdict::Warn, "0000:9d:00.0"));
+    assert!(
+        hint.contains("mlxconfig -d 0000:9d:00.0 set ATS_ENABLED=true"),
+        "{hint}"
+    );
+}
+
+#[test]
+fn the_route_of_an_adapter_is_unknown_without_its_config_space() {
+    let mut scene = with_devices(&["0000:1a:00.0", "0000:18:00.0"]);
+    let adapter = scene.host.devices.get_mut(&address("0000:1a:00.0"));
+    adapter.expect("adapter").config = Config::Unreadable(ConfigError::Short(64));
+    let check = check(&scene, Code::PeersRedirected);
+    assert_eq!(
+        (check.verdict, check.needs_root),
+        (Verdict::Unavailable, true)
+    );
+}
+
+#[test]
+fn routes_are_not_judged_without_an_adapter_and_a_gpu_of_one_switch() {
+    for devices in [
+        &["0000:1a:00.0", "0000:9a:00.0"][..],
+        &["0000:18:00.0", "0000:19:00.0"],
+        &["0000:1a:00.0", "0000:1b:00.0"],
+    ] {
+        assert_eq!(peers(&with_devices(devices)), [], "{devices:?}");
+    }
+}

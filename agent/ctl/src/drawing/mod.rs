@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! host.rs, guest.rs -> Part -> tree.rs (text), svg.rs (drawing), dot.rs (Graphviz)
-//! host              -> matrix.rs (device by device), nccl.rs (the file that NCCL reads)
+//! host              -> matrix.rs (device by device), peer.rs (pair by pair), nccl.rs (the file that NCCL reads)
 //! ```
 
 mod bus_number;
@@ -12,6 +12,7 @@ pub(crate) mod host;
 pub(crate) mod matrix;
 pub(crate) mod nccl;
 mod part;
+pub(crate) mod peer;
 pub(crate) mod svg;
 mod svg_text;
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use kernel_glue::host::Host;
+use kernel_glue::peer::Shared;
 use roxmltree::{Document, Node};
 
-use super::{Kind, Part, dot, guest, host, matrix, nccl, svg};
+use super::{Kind, Part, dot, guest, host, matrix, nccl, peer, svg};
 use crate::fixture::address;
 use domain::Domain;
 use domain::code::Code;
@@ -563,25 +564,17 @@ fn a_device_on_a_bus_that_libvirt_adds_is_drawn_on_a_root_port() {
 #[test]
 fn matrix_names_the_shared_element_of_two_devices() {
     let host = read("lab");
-    let shared = |a: &str, b: &str| {
-        matrix::shared(
-            &host,
-            &host.devices[&address(a)],
-            &host.devices[&address(b)],
-        )
-    };
-    assert_eq!(
-        shared("0000:21:00.0", "0000:21:00.0"),
-        matrix::Shared::Itself
-    );
-    assert_eq!(shared("0000:02:00.0", "0000:02:00.1"), matrix::Shared::Slot);
-    assert_eq!(shared("0000:21:00.0", "0000:41:00.0"), matrix::Shared::Host);
+    let shared =
+        |a: &str, b: &str| host.shared(&host.devices[&address(a)], &host.devices[&address(b)]);
+    assert_eq!(shared("0000:21:00.0", "0000:21:00.0"), Shared::Itself);
+    assert_eq!(shared("0000:02:00.0", "0000:02:00.1"), Shared::Slot);
+    assert_eq!(shared("0000:21:00.0", "0000:41:00.0"), Shared::Host);
     let mut near = host.clone();
     let one = address("0000:41:00.0");
     near.devices.get_mut(&one).expect("gpu").numa_node =
         near.devices[&address("0000:21:00.0")].numa_node;
     let (a, b) = (&near.devices[&address("0000:21:00.0")], &near.devices[&one]);
-    assert_eq!(matrix::shared(&near, a, b), matrix::Shared::Node);
+    assert_eq!(near.shared(a, b), Shared::Node);
 }
 
 #[test]
@@ -605,9 +598,87 @@ fn matrix_distinguishes_one_switch_from_two() {
         &[port, up, other, "0000:06:00.0", "0000:07:00.0"],
         "0000:08:00.0",
     );
-    assert_eq!(matrix::shared(&host, &one, &beside), matrix::Shared::Switch);
-    assert_eq!(
-        matrix::shared(&host, &one, &deeper),
-        matrix::Shared::RootPort
+    assert_eq!(host.shared(&one, &beside), Shared::Switch);
+    assert_eq!(host.shared(&one, &deeper), Shared::RootPort);
+}
+
+#[test]
+fn matrix_has_the_routes_of_a_guest_below_each_switch() {
+    let text = matrix::text(&read("hgx-switched"), &recipes());
+    let routes: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("PAIR"))
+        .collect();
+    // At each switch a pair of GPUs, and four of GPU and adapter in both directions, two of which are equal at the third.
+    assert_eq!(routes.len(), 1 + 4 * 9 - 2, "{text}");
+    for line in [
+        "D2 -> D0     root complex: ACS at 0000:17:00.0 0000:17:02.0  root complex: ACS without direct translated at 0000:17:00.0 0000:17:02.0",
+        "D6 -> D4     direct                                          direct",
+        "D4 -> D6     direct                                          root complex: no ATS",
+        "D10 -> D8    root complex: ACS at 0000:99:00.0 0000:99:02.0  direct",
+        "D8 <-> D11   root complex: ACS at 0000:99:00.0 0000:99:03.0  root complex: no ATS",
+    ] {
+        assert!(routes.contains(&line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn matrix_says_that_devices_without_a_common_switch_meet_in_the_root_complex() {
+    for name in ["hgx-8gpu", "gb200-nic"] {
+        let text = matrix::text(&read(name), &recipes());
+        assert!(text.ends_with("no two share a switch.\n"), "{text}");
+        assert!(text.contains("network adapter"), "{text}");
+    }
+}
+
+#[test]
+fn matrix_marks_values_that_need_root() {
+    let text = matrix::text(&read("gb200-user"), &recipes());
+    let row = text
+        .lines()
+        .find(|line| line.starts_with("D0"))
+        .expect("a row");
+    assert!(row.contains("  ?    ?   0008:01:00.0"), "{row}");
+}
+
+#[test]
+fn matrix_names_a_root_port_with_an_erratum_of_relaxed_ordering() {
+    let mut host = read("hgx-8gpu");
+    let port = host
+        .devices
+        .get_mut(&address("0000:1a:01.0"))
+        .expect("port");
+    port.id = "8086:6f02".parse().expect("id");
+    let text = matrix::text(&host, &recipes());
+    let no: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("  no   no  "))
+        .collect();
+    assert!(
+        matches!(no[..], [line] if line.contains("0000:1b:00.0")),
+        "{text}"
     );
+}
+
+#[test]
+fn pairs_in_json_have_the_bits_of_their_ports_and_both_routes() {
+    let host = read("hgx-switched");
+    let device = |at| &host.devices[&address(at)];
+    let devices = [device("0000:9c:00.0"), device("0000:9a:00.0")];
+    let pairs = peer::json(&host, &devices);
+    let set = [
+        "request_redirect",
+        "completion_redirect",
+        "upstream_forwarding",
+        "direct_translated",
+    ];
+    let ports = ["0000:99:02.0", "0000:99:00.0"];
+    let expected = serde_json::json!({
+        "from": "0000:9c:00.0", "to": "0000:9a:00.0", "shared": "switch", "distance": 10,
+        "ports": ports.map(|at| serde_json::json!({"address": at, "access_control": set})),
+        "on_host": {"route": "redirected", "redirected_by": ports, "no_ats": false},
+        "in_guest": {"route": "direct"},
+    });
+    assert_eq!(pairs[0], expected);
+    assert_eq!(pairs.as_array().expect("pairs").len(), 2);
 }

@@ -112,6 +112,7 @@ golden!(recipe_list, "lab", "recipe", "list");
 golden!(lab_list, "lab", "list");
 golden!(lab_topology, "lab", "topology");
 golden!(gb200_matrix, "gb200-4gpu", "topology", "--matrix");
+golden!(hgx_switched_matrix, "hgx-switched", "topology", "--matrix");
 golden!(lab_dot, "lab", "topology", "--dot");
 golden!(hgx_nccl, "hgx-8gpu", "topology", "--nccl");
 golden!(

@@ -39,6 +39,7 @@ fn every_recorded_host_is_listed_shown_and_drawn_by_schema() {
     assert!(hosts.len() > 10);
     for name in &hosts {
         printed("topology", name, &["topology"]);
+        printed("topology", name, &["topology", "--matrix"]);
         printed("atomics", name, &["atomics"]);
         let doctor = variantctl(&host(name), &["--json", "doctor"]);
         check("doctor", &String::from_utf8_lossy(&doctor.stdout));

@@ -1878,6 +1878,19 @@ codes! {
         source: "NVIDIA's kernels, drivers/vfio/pci/nvgrace-gpu/egm.c, read",
     }
 
+    /// A guest's network adapter reaches a GPU below the same switch only through the root complex.
+    PeersRedirected = "VD-DOC-057" {
+        severity: Warning,
+        explanation: "A guest's device sends addresses of the guest, which only the IOMMU in the root complex can translate. So \
+            requests from a network adapter to a GPU (GPUDirect RDMA) take the direct route through the switch of the host \
+            only if the adapter has ATS and asks for the translation first, and only if each port between the two that \
+            redirects requests (ACS, as Linux sets it for isolation) has Direct Translated P2P set. Otherwise they go up to \
+            the root complex and down again, which is slower. The other bits of ACS stay as they are: they keep IOMMU groups apart. \
+            'variantctl topology --matrix' shows the route of each pair.",
+        source: "PCIe base specification 6.12 and 10.1; Linux, drivers/pci/pci.c (config_acs) and p2pdma.c; NVIDIA AI Enterprise, \
+            optimizing VM configuration, ATS and ACS configuration",
+    }
+
     /// The agent and variantctl have different versions.
     AgentVersion = "VD-DOC-046" {
         severity: Warning,
