@@ -43,6 +43,20 @@ impl Facts {
         domain: &Domain,
         wanted: Option<Numa>,
     ) -> Result<Self, Problem> {
+        Self::of(host_view, domain, wanted, true)
+    }
+
+    /// Reads the facts if the plan of a domain in libvirt needs them.
+    pub(super) fn of_domain(host_view: &HostView, domain: &Domain) -> Result<Self, Problem> {
+        Self::of(host_view, domain, None, false)
+    }
+
+    fn of(
+        host_view: &HostView,
+        domain: &Domain,
+        wanted: Option<Numa>,
+        is_file: bool,
+    ) -> Result<Self, Problem> {
         let wanted = wanted.map(NumaMode::from);
         let none = Self {
             wanted,
@@ -53,7 +67,7 @@ impl Facts {
         }
         Ok(Self {
             capacity: read(host_view)?,
-            others: others(host_view, domain, &[], true)?,
+            others: others(host_view, domain, &[], is_file)?,
             ..none
         })
     }

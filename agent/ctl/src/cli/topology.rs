@@ -9,11 +9,10 @@ use kernel_glue::device::Device;
 use kernel_glue::numa::{Node, RangeList};
 use serde_json::{Value, json};
 
-use super::capacity::Facts;
 use super::completion;
 use super::list::to_json;
 use super::problem::Problem;
-use super::{HostView, defined, egm, hint, input, output};
+use super::{HostView, capacity, defined, egm, hint, input, output};
 use crate::drawing::{Kind, Part, dot, guest, host, matrix, nccl, peer, svg, tree};
 use domain::refusal::about;
 use domain::{Definition, Domain, MAX_BYTES};
@@ -66,7 +65,7 @@ impl Request {
         let plan_input = PlanInput::newest(&host_view.host, &host_view.recipes);
         if let Some(file) = &self.file {
             let definition = Definition::parse(input::text(file, MAX_BYTES)?)?;
-            let facts = Facts::of_file(host_view, definition.domain(), None)?;
+            let facts = capacity::Facts::of_file(host_view, definition.domain(), None)?;
             let plan_input = PlanInput {
                 numa: facts.input(),
                 ..plan_input
@@ -77,9 +76,9 @@ impl Request {
             return Ok(None);
         };
         let found = defined::in_libvirt(host_view, name, None)?;
-        let definition = Definition::parse(found.domain.xml.as_str())?;
-        let facts = Facts::of_file(host_view, definition.domain(), None)?;
         let target = found.versions.map_or(plan_input.target, Target::from);
+        let definition = Definition::parse(found.domain.xml.as_str())?;
+        let facts = capacity::Facts::of_domain(host_view, definition.domain())?;
         let plan_input = PlanInput {
             target: Target {
                 iommufd: found.domain.capabilities.iommufd,
@@ -123,8 +122,12 @@ fn text(host_view: &HostView, domain: Option<&Domain>) -> Result<(), Problem> {
     output::text(&egm::lines(&host_view.host))?;
     match domain {
         Some(domain) => {
-            let tree = tree::text(&guest::parts(domain));
-            output::text(&format!("\nguest {}\n{tree}", domain.name))
+            let tree = tree::text(&guest::parts(&host_view.host, domain));
+            let threads = match guest::threads(domain) {
+                threads if threads.is_empty() => threads,
+                threads => format!(": {threads}"),
+            };
+            output::text(&format!("\nguest {}{threads}\n{tree}", domain.name))
         }
         None => Ok(()),
     }
@@ -143,7 +146,7 @@ fn machines(host_view: &HostView, domain: Option<&Domain>) -> Vec<Part> {
         .clone()
         .leading_to(&wanted)
         .filter(|host| !host.below.is_empty());
-    let guest = domain.map(guest::parts);
+    let guest = domain.map(|domain| guest::parts(&host_view.host, domain));
     let device = |part: &Part| matches!(part.kind, Kind::Covered | Kind::Device);
     let guest = guest.and_then(|guest| guest.leading_to(&device));
     [Some(ours.unwrap_or(host)), guest]

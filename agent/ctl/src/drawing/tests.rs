@@ -27,16 +27,21 @@ fn recipes() -> Recipes {
     Recipes::shipped().expect("recipes")
 }
 
+/// The text of a golden case's completed definition.
+fn case(name: &str) -> String {
+    let text = std::fs::read_to_string(data("case").join(name).join("testing.xml"));
+    text.expect("file")
+}
+
 /// The completed definition of a golden case.
-fn completed(case: &str) -> Domain {
-    let text = std::fs::read_to_string(data("case").join(case).join("testing.xml"));
-    Domain::parse(&text.expect("file")).expect("domain")
+fn completed(name: &str) -> Domain {
+    Domain::parse(&case(name)).expect("domain")
 }
 
 fn drawn(name: &str, case: Option<&str>) -> String {
-    let host = host::parts(&read(name), &recipes());
-    let guest = case.map(|case| guest::parts(&completed(case)));
-    svg::drawing(&host, guest.as_ref())
+    let host = read(name);
+    let guest = case.map(|case| guest::parts(&host, &completed(case)));
+    svg::drawing(&host::parts(&host, &recipes()), guest.as_ref())
 }
 
 type Frame = (f64, f64, f64, f64);
@@ -56,6 +61,8 @@ fn drawings_are_well_formed_without_overlapping_boxes() {
         drawn("gh200-4gpu", Some("gh200-all")),
         drawn("gb200-4gpu", Some("gb200-all")),
         drawn("hgx-8gpu", Some("q35-h100-all")),
+        drawn("hgx-8gpu", Some("q35-h100-mirror")),
+        drawn("gb200-4gpu", Some("gb200-mirror")),
         drawn("lab", None),
     ];
     for drawing in pictures {
@@ -91,6 +98,41 @@ fn drawings_are_well_formed_without_overlapping_boxes() {
             assert!(boxes.iter().any(|one| inside(&one)), "{:?}", text.text());
         }
     }
+}
+
+#[test]
+fn a_drawing_has_the_cells_of_a_mirrored_guest_with_their_places_on_the_host() {
+    let drawing = drawn("hgx-8gpu", Some("q35-h100-mirror"));
+    for line in [
+        "emulator threads on host CPUs 4",
+        "CPUs 4-7, on host CPUs 56-59",
+        "host node 1, 512 MiB",
+        "distances 21 10",
+    ] {
+        assert!(drawing.contains(line), "{line}");
+    }
+}
+
+#[test]
+fn a_drawing_names_the_huge_pages_of_a_guest_and_omits_what_is_left_to_libvirt() {
+    let text = case("q35-h100-mirror");
+    let parts = |text: &str| {
+        let domain = Domain::parse(text).expect("domain");
+        super::tree::text(&guest::parts(&read("hgx-8gpu"), &domain))
+    };
+    let pages =
+        "<memoryBacking><hugepages><page size='2' unit='MiB'/></hugepages></memoryBacking><os>";
+    let huge = parts(&text.replace("<os>", pages));
+    assert!(
+        huge.contains("host node 0, 512 MiB in pages of 2 MiB, distances 10 21"),
+        "{huge}"
+    );
+    let unpinned = text
+        .replace("vcpupin", "unknown")
+        .replace("<sibling", "<other");
+    let unpinned = parts(&unpinned);
+    let cell = unpinned.lines().next().expect("a line");
+    assert_eq!(cell, "cell 0: CPUs 0-3, host node 0, 512 MiB");
 }
 
 #[test]
@@ -541,7 +583,7 @@ fn nccl_file_omits_a_device_without_an_address_and_warns() {
     let (text, warnings) = nccl_file("lab", &domain);
     assert!(!text.contains("busid"), "{text}");
     assert_eq!(warnings[0].code, Code::GuestNoAddress);
-    let tree = super::tree::text(&guest::parts(&domain));
+    let tree = super::tree::text(&guest::parts(&read("lab"), &domain));
     assert!(
         tree.contains("placed by libvirt host's 0000:05:00.0"),
         "{tree}"
@@ -552,7 +594,7 @@ fn nccl_file_omits_a_device_without_an_address_and_warns() {
 fn a_device_on_a_bus_that_libvirt_adds_is_drawn_on_a_root_port() {
     let text = SWITCHED.replace("index='1'", "index='5'");
     let domain = Domain::parse(&text).expect("domain");
-    let tree = super::tree::text(&guest::parts(&domain));
+    let tree = super::tree::text(&guest::parts(&read("lab"), &domain));
     assert!(
         tree.contains("placed by libvirt root port  bus 1"),
         "{tree}"

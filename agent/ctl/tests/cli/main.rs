@@ -123,6 +123,13 @@ golden!(
     "../case/gh200-all/domain.xml"
 );
 golden!(
+    hgx_beside_its_mirrored_guest,
+    "hgx-8gpu",
+    "topology",
+    "--file",
+    "../case/q35-h100-mirror/domain.xml"
+);
+golden!(
     gh200_drawing,
     "gh200-4gpu",
     "topology",
