@@ -11,6 +11,8 @@ pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod matrix;
 pub(crate) mod nccl;
+#[cfg(test)]
+mod nccl_test;
 mod part;
 pub(crate) mod peer;
 pub(crate) mod svg;

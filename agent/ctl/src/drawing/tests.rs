@@ -12,6 +12,7 @@ use domain::Domain;
 use domain::code::Code;
 use planner::plan::Note;
 use planner::recipe::Recipes;
+use testing::nccl::Element;
 
 fn data(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -19,22 +20,22 @@ fn data(path: &str) -> std::path::PathBuf {
         .join(path)
 }
 
-fn read(name: &str) -> Host {
+pub(super) fn read(name: &str) -> Host {
     Host::read(&testing::hosts::directory(name)).expect("host")
 }
 
-fn recipes() -> Recipes {
+pub(super) fn recipes() -> Recipes {
     Recipes::shipped().expect("recipes")
 }
 
 /// The text of a golden case's completed definition.
-fn case(name: &str) -> String {
+pub(super) fn case(name: &str) -> String {
     let text = std::fs::read_to_string(data("case").join(name).join("testing.xml"));
     text.expect("file")
 }
 
 /// The completed definition of a golden case.
-fn completed(name: &str) -> Domain {
+pub(super) fn completed(name: &str) -> Domain {
     Domain::parse(&case(name)).expect("domain")
 }
 
@@ -154,156 +155,8 @@ fn drawing_escapes_markup_in_names() {
     assert!(dot::text(&[part]).contains(r#"label="<a & \"b\">""#));
 }
 
-/// A byte-wise reader with the limits of NCCL's (src/graph/xml.cc): one blank before each attribute, no tab, no
-/// declaration, names and values below 255 characters, at most 16 attributes.
-struct Reader<'a>(std::str::Chars<'a>);
-
-#[derive(Debug, Default)]
-struct Element {
-    name: String,
-    attributes: Vec<(String, String)>,
-    below: Vec<Element>,
-}
-
-impl Reader<'_> {
-    fn next(&mut self) -> char {
-        self.0.next().expect("more text")
-    }
-
-    fn until(&mut self, ends: &[char]) -> (String, char) {
-        let mut text = String::new();
-        loop {
-            match self.next() {
-                c if ends.contains(&c) => return (text, c),
-                c => text.push(c),
-            }
-            assert!(text.len() < 255, "too long: {text}");
-        }
-    }
-
-    /// The next element; `None` at a closing tag with this name, and at the end.
-    fn element(&mut self, parent: &str) -> Option<Element> {
-        let start = self.0.find(|c| !matches!(c, ' ' | '\n'))?;
-        assert_eq!(start, '<', "text between elements");
-        let (name, mut last) = self.until(&[' ', '>', '/', '\n']);
-        if name.is_empty() && last == '/' {
-            assert_eq!(self.until(&['>']).0, parent, "closing tag");
-            return None;
-        }
-        let mut element = Element {
-            name,
-            ..Element::default()
-        };
-        while last == ' ' {
-            let (key, _) = self.until(&['=']);
-            assert_eq!(self.next(), '"', "a quote");
-            let (value, _) = self.until(&['"']);
-            element.attributes.push((key, value));
-            last = self.next();
-        }
-        assert!(element.attributes.len() <= 16);
-        match last {
-            '/' => assert_eq!(self.next(), '>'),
-            '>' => {
-                while let Some(below) = self.element(&element.name.clone()) {
-                    element.below.push(below);
-                }
-            }
-            other => unreachable!("unexpected {other:?}"),
-        }
-        Some(element)
-    }
-}
-
-impl Element {
-    fn get(&self, key: &str) -> &str {
-        let found = self.attributes.iter().find(|(name, _)| name == key);
-        found.map_or("", |(_, value)| value.as_str())
-    }
-
-    /// As `ncclTopoAddCpu` and `ncclTopoAddPci` ask.
-    fn check(&self, parent: &str) {
-        match self.name.as_str() {
-            "cpu" => {
-                assert_eq!(parent, "system");
-                self.get("numaid").parse::<u32>().expect("numaid");
-                assert!(["arm64", "x86_64"].contains(&self.get("arch")));
-                let mut groups = self.get("affinity").split(',');
-                let left_out = self.get("affinity").is_empty();
-                assert!(left_out || groups.all(|group| u32::from_str_radix(group, 16).is_ok()));
-            }
-            "pci" => {
-                assert!(["cpu", "pci"].contains(&parent), "{parent}");
-                let busid = self.get("busid");
-                assert!(
-                    busid.len() == 12 && busid.parse::<kernel_glue::address::PciAddress>().is_ok(),
-                    "{busid}"
-                );
-                assert!(
-                    self.get("class").len() == 8 && self.get("class").starts_with("0x"),
-                    "{self:?}"
-                );
-                assert!(self.get("vendor").len() == 6 && self.get("device").len() == 6);
-                let speeds = [
-                    "",
-                    "2.5 GT/s PCIe",
-                    "5.0 GT/s PCIe",
-                    "8.0 GT/s PCIe",
-                    "16.0 GT/s PCIe",
-                    "32.0 GT/s PCIe",
-                    "64.0 GT/s PCIe",
-                ];
-                assert!(speeds.contains(&self.get("link_speed")), "{self:?}");
-            }
-            other => unreachable!("NCCL ignores <{other}>"),
-        }
-        self.below.iter().for_each(|below| below.check(&self.name));
-    }
-}
-
 fn system(text: &str) -> Element {
-    let mut reader = Reader(text.chars());
-    let system = reader.element("").expect("an element");
-    assert_eq!(
-        (system.name.as_str(), system.get("version")),
-        ("system", "1")
-    );
-    assert!(reader.0.all(|c| c == '\n'));
-    system.below.iter().for_each(|cpu| cpu.check("system"));
-    let mut ids = Vec::new();
-    system.ids(&mut ids);
-    let unique: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
-    assert_eq!(
-        unique.len(),
-        ids.len(),
-        "a busid or numaid occurs twice: {ids:?}"
-    );
-    assert!(ids.len() <= 1024, "NCCL's table of nodes");
-    system
-}
-
-impl Element {
-    /// What NCCL tells elements apart by: `ncclTopoGetPciNode` takes the first of a `busid`.
-    fn ids<'a>(&'a self, ids: &mut Vec<&'a str>) {
-        ids.extend(
-            ["busid", "numaid"]
-                .map(|key| self.get(key))
-                .into_iter()
-                .filter(|id| !id.is_empty()),
-        );
-        assert!(self.below.len() <= 32, "NCCL's MAX_SUBS of 2.8 to 2.18");
-        self.below.iter().for_each(|below| below.ids(ids));
-    }
-
-    /// The leaves below, each with the `busid` of what is above it; "" for a processor.
-    fn leaves(&self) -> Vec<(String, String)> {
-        let own = self.get("busid").to_owned();
-        let below = |child: &Element| match child.below.is_empty() {
-            true => vec![(child.get("busid").to_owned(), own.clone())],
-            false => child.leaves(),
-        };
-        self.below.iter().flat_map(below).collect()
-    }
+    testing::nccl::load(text).expect("a file that NCCL reads")
 }
 
 #[test]

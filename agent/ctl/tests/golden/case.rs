@@ -126,15 +126,25 @@ impl Case {
 
     /// The same for any value of `--target`.
     pub(crate) fn run_for(&self, target: &str, verb: &[&str], text: Option<&str>) -> Output {
+        let mut arguments = verb.to_vec();
+        arguments.extend(["--target", target]);
+        arguments.extend(self.settings.replace.then_some("--replace"));
+        self.run_verb(&arguments, text)
+    }
+
+    /// Runs a verb that has no option `--target` on a text.
+    pub(crate) fn run_without_target(&self, verb: &[&str], text: &str) -> Output {
+        self.run_verb(verb, Some(text))
+    }
+
+    fn run_verb(&self, arguments: &[&str], text: Option<&str>) -> Output {
         let mut command = variantctl();
         let scratch = tempfile::tempdir().expect("folder");
         command.current_dir(self.arrange(scratch.path()));
         command.stdin(Stdio::null());
         command.args(["--recipes", "/nonexistent", "--host"]);
         let host = Path::new("../../hosts").join(&self.settings.host);
-        command.arg(host).args(verb);
-        command.args(["--target", target]);
-        command.args(self.settings.replace.then_some("--replace"));
+        command.arg(host).args(arguments);
         let file = text.map_or_else(
             || PathBuf::from("domain.xml"),
             |text| {

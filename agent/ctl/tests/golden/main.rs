@@ -5,6 +5,7 @@
 
 mod case;
 mod distance;
+mod nccl;
 mod numa;
 mod published;
 mod stack;
