@@ -129,11 +129,7 @@ impl Records {
     pub(super) fn read_all(&self) -> (Vec<DeviceRecord>, Option<RecordError>) {
         let (mut records, mut unread) = (Vec::new(), None);
         let devices = self.devices().unwrap_or_else(|why| {
-            let hint = match why {
-                RecordError::Newer { .. } => "; install that version again",
-                RecordError::Failed { .. } => "",
-            };
-            error!("{why}: its devices keep their drivers{hint}");
+            log(&why);
             unread = Some(why);
             Vec::new()
         });
@@ -141,11 +137,7 @@ impl Records {
             match self.load(device) {
                 Ok(record) => records.extend(record),
                 Err(why) => {
-                    let hint = match why {
-                        RecordError::Newer { .. } => "; install that version again",
-                        RecordError::Failed { .. } => "",
-                    };
-                    error!("{why}: its devices keep their drivers{hint}");
+                    log(&why);
                     if matches!(why, RecordError::Failed { .. }) && !why.is_no_file() {
                         unread.get_or_insert(why);
                     }
@@ -205,4 +197,13 @@ pub(super) fn entries(records: Vec<DeviceRecord>) -> Vec<(DomainRef, Entry)> {
         (DomainRef { uuid, name }, entry)
     };
     all.into_iter().map(with_name).collect()
+}
+
+/// Logs a record that is not read, with the way out.
+fn log(why: &RecordError) {
+    let hint = match why {
+        RecordError::Newer { .. } => "; install that version again",
+        RecordError::Failed { .. } => "",
+    };
+    error!("{why}: its devices keep their drivers{hint}");
 }
