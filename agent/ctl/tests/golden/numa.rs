@@ -88,13 +88,8 @@ const REASONS: &[(&str, &str, &str)] = &[
     ),
     (
         "devices",
-        "KubeVirt",
-        "it places every host device; variantd places those of a recipe with `own_root_port`, and other adapters keep libvirt's place",
-    ),
-    (
-        "devices",
         "OpenNebula",
-        "it places every host device, by the number of its host node, also where the guest has no such cell; variantd places devices of a recipe at the cell that is bound to their node",
+        "it places devices by the number of their host node, also where the guest has no such cell; variantd places them at the cell that is bound to their node",
     ),
 ];
 

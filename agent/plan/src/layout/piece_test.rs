@@ -683,3 +683,67 @@ fn the_modelled_host_has_two_sockets() {
     let host: Host = Fixture::new().host;
     assert_eq!(host.numa.sockets().count(), 2);
 }
+
+/// A guest with GPUs and an adapter without a recipe, which is below the switch of the GPU at place 1; and its definition.
+fn with_adapter(places: &[usize], inner: &str) -> (Scene, String) {
+    let mut scene = x86();
+    let devices = &mut scene.fixture.host.devices;
+    let beside: kernel_glue::address::PciAddress = GPUS[1].0.parse().expect("an address");
+    let mut adapter = device(ADAPTER, "15b3:1021", 0);
+    adapter.ancestors = devices[&beside].ancestors.clone();
+    devices.insert(adapter.address, adapter);
+    let adapter = format!("{}  </devices>", hostdev(ADAPTER, inner));
+    let text = q35(places, "").replace("  </devices>", &adapter).replace(
+        "  <os>",
+        "  <metadata><v:options xmlns:v='urn:variantd:options:1' numa='mirror'/></metadata>\n  <os>",
+    );
+    (scene, text)
+}
+
+#[test]
+fn on_q35_an_adapter_without_a_recipe_is_beside_the_gpu_below_its_switch() {
+    let (scene, text) = with_adapter(&[0, 1, 2], "");
+    let laid = scene.completed(&text);
+    let domain = parsed(&laid);
+    assert_eq!(expanders(&domain), [Some(0), Some(0), Some(1), Some(0)]);
+    let slots = domain.hostdevs.iter().map(|one| {
+        let bus = one.address.expect("an address").at.bus().into();
+        let port = domain.controller(bus).expect("a port");
+        port.address.expect("an address").at.device()
+    });
+    let slots: Vec<u8> = slots.collect();
+    assert_eq!(slots[1].abs_diff(slots[3]), 1, "{slots:?}");
+    assert!(crate::plan::bus_number::check(&domain).is_none(), "{laid}");
+    assert_eq!(scene.completed(&laid), laid);
+    let started = verify(&laid, &scene.input(None)).expect("complete");
+    let planned = started.devices.iter().map(|one| one.address.to_string());
+    assert_eq!(
+        planned.collect::<Vec<_>>(),
+        [GPUS[0].0, GPUS[1].0, GPUS[2].0]
+    );
+    assert_eq!(revert(&laid).expect("reverted"), text);
+    // A guest starts without that port, and without the adapter it is planned as if it had never had it.
+    let address = domain.hostdevs[3].address_element.as_ref();
+    let without = removed(&laid, address.expect("an address"));
+    verify(&without, &scene.input(None)).expect("it starts");
+    let gone = removed(&laid, &domain.hostdevs[3].element);
+    let never = removed(&text, &parsed(&text).hostdevs[3].element);
+    assert_eq!(scene.completed(&gone), scene.completed(&never));
+}
+
+fn removed(text: &str, element: &domain::edit::Element) -> String {
+    domain::edit::apply(text, [&element.remove()]).expect("one edit")
+}
+
+#[test]
+fn an_adapter_keeps_its_own_address_and_a_guest_without_a_layout_is_not_changed_for_it() {
+    let own = "      <address type='pci' domain='0x0000' bus='0x00' slot='0x1d' function='0x0'/>\n";
+    let (scene, text) = with_adapter(&[0, 1], own);
+    let laid = scene.completed(&text);
+    let address = parsed(&laid).hostdevs[2].address.expect("an address");
+    assert_eq!(address.at.bus(), 0);
+    assert_eq!(revert(&laid).expect("reverted"), text);
+    let (scene, text) = with_adapter(&[0, 1], "");
+    let kept = scene.completed(&text.replace("numa='mirror'", "numa='keep'"));
+    assert!(parsed(&kept).hostdevs[2].address.is_none(), "{kept}");
+}

@@ -425,7 +425,7 @@ fn by_recipe(domain: &Domain, one: &Assigned<'_>) -> bool {
 
 /// True when the guest has a mirrored NUMA layout on `q35`: each device is then on an expander bus at its node. On `virt` the recipe
 /// decides, because an expander bus is also what an SMMUv3 is in front of.
-fn is_mirrored(domain: &Domain) -> bool {
+pub(super) fn is_mirrored(domain: &Domain) -> bool {
     domain.layout.is_some() && domain.family() == "q35"
 }
 

@@ -1,7 +1,7 @@
 //! The mark in the metadata: what was added, for which device, and by which recipe.
 
 use super::fragment::Fragment;
-use super::{Change, Part, Planned};
+use super::{Change, Part, Planned, beside};
 use domain::code::Code;
 use domain::edit::Edit;
 use domain::{Added, Domain, Mark, Marked, NAMESPACE, Opened, Piece};
@@ -18,7 +18,8 @@ pub(super) fn plan(domain: &Domain, all: &Part, digest: &str) -> Part {
         (None, None) => added.insert(Piece::Metadata),
     }
     let devices = all.devices.iter();
-    let wanted: Vec<Marked> = devices.map(|one| marked(domain, all, one)).collect();
+    let mut wanted: Vec<Marked> = devices.map(|one| marked(domain, all, one)).collect();
+    wanted.extend(beside::marked(domain, all));
     let same = |mark: &Mark| mark.devices == wanted && mark.added == added && mark.digest == digest;
     if domain.mark.as_ref().is_some_and(same) {
         return Part::default();

@@ -9,6 +9,7 @@ mod aperture;
 pub(crate) mod association;
 mod atomics;
 mod bar;
+mod beside;
 pub mod binding;
 pub mod bus_number;
 pub(crate) mod cells;

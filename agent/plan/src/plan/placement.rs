@@ -9,7 +9,7 @@ use kernel_glue::address::PciAddress;
 
 use super::expander::{self, Buses, Port};
 use super::fragment::print_all;
-use super::{Assigned, Change, Note, Part, PlanInput, switch};
+use super::{Assigned, Change, Note, Part, PlanInput, beside, switch};
 use crate::recipe::{Need, Recipe};
 use domain::code::Code;
 use domain::edit::Edit;
@@ -37,7 +37,8 @@ pub(super) fn plan(
     let mut buses = Buses::of(input, domain, assigned)?;
     let (mut part, mut ports) = (Part::default(), BTreeMap::new());
     let mut switched = BTreeMap::new();
-    for one in side_by_side(domain, assigned) {
+    let beside = beside::devices(input, domain);
+    for one in side_by_side(domain, assigned, &beside) {
         let device = one.hostdev.source;
         let (code, reason) = match verdict(input, domain, one)? {
             Verdict::Right => continue,
@@ -47,7 +48,11 @@ pub(super) fn plan(
             }
             Verdict::Moves(code, reason) => (code, reason),
         };
-        let port = buses.port(one)?;
+        let port = match buses.port(one) {
+            // Its place is only better: the guest works without.
+            Err(_) if beside::is_beside(one) => continue,
+            port => port?,
+        };
         part.changes.push(change(domain, one, &port, code, reason));
         part.add_for(device, Piece::Port(port.index));
         let old = one.hostdev.address_text.clone();
@@ -68,8 +73,13 @@ pub(super) fn plan(
 
 /// The devices that get ports of their own, by address; in a mirrored layout by their path on the host, so that devices below one
 /// switch get adjacent ports.
-fn side_by_side<'a>(domain: &Domain, assigned: &'a [Assigned<'a>]) -> Vec<&'a Assigned<'a>> {
-    let own = assigned.iter().filter(|one| one.recipe.own_root_port());
+fn side_by_side<'a>(
+    domain: &Domain,
+    assigned: &'a [Assigned<'a>],
+    beside: &'a [Assigned<'a>],
+) -> Vec<&'a Assigned<'a>> {
+    let all = assigned.iter().chain(beside);
+    let own = all.filter(|one| one.recipe.own_root_port());
     let mut own: Vec<&Assigned<'_>> = own.collect();
     if domain.layout.is_some() {
         own.sort_by_key(|one| (&one.device.ancestors, one.hostdev.source));
@@ -117,8 +127,14 @@ enum Verdict {
 /// Judges the address that a device has.
 fn verdict(input: &PlanInput<'_>, domain: &Domain, one: &Assigned<'_>) -> Result<Verdict, Refusal> {
     let Some(address) = one.hostdev.address else {
-        let reason = "a root port of its own, slot 0, function 0".to_owned();
-        return Ok(Verdict::Moves(Code::GuestNoAddress, reason));
+        let (code, reason) = match beside::is_beside(one) {
+            true => (Code::GuestNoExpander, "a root port at its NUMA node"),
+            false => (
+                Code::GuestNoAddress,
+                "a root port of its own, slot 0, function 0",
+            ),
+        };
+        return Ok(Verdict::Moves(code, reason.to_owned()));
     };
     let faults = broken_rules(domain, address);
     let switched = switch::upstream(domain, one).is_some()
