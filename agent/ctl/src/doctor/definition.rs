@@ -3,11 +3,11 @@
 use super::check::Check;
 use super::scene::{Guest, Libvirt, Memory, Scene, Unavailable};
 use super::{peer, stack};
-use domain::Domain;
 use domain::code::{Code, Severity};
 use domain::hint::{Hint, line};
 use domain::refusal::{Refusal, about};
-use planner::layout::Other;
+use domain::{Definition, Domain};
+use planner::layout::{Other, needs_facts};
 use planner::plan::{Note, NumaFacts, NumaInput, PlanInput, locality};
 use planner::saved_plan::SavedPlan;
 use planner::target::{Target, Versions};
@@ -62,8 +62,12 @@ fn complete(scene: &Scene, one: &Guest) -> Check {
 /// This program's own plan when the agent does not answer: codes of missing elements and of notes.
 fn planned(scene: &Scene, one: &Guest) -> Result<Vec<Code>, Refusal> {
     let definition = one.definition.as_ref().map_err(Refusal::clone)?;
-    let others = others(scene, definition.domain());
-    let facts = scene.capacity.as_ref().ok().map(|capacity| NumaFacts {
+    let domain = definition.domain();
+    // Each guest beside each other one: not for those that get no layout.
+    let is_read = needs_facts(&scene.host, &scene.recipes, None, domain);
+    let capacity = scene.capacity.as_ref().ok().filter(|_| is_read);
+    let others = capacity.map_or_else(Vec::new, |_| others(scene, domain));
+    let facts = capacity.map(|capacity| NumaFacts {
         capacity,
         others: &others,
     });
@@ -96,8 +100,8 @@ fn others(scene: &Scene, domain: &Domain) -> Vec<Other> {
     let definitions = domains
         .iter()
         .filter_map(|one| one.definition.as_ref().ok());
-    let all: Vec<Domain> = definitions.map(|one| one.domain().clone()).collect();
-    Other::beside(&scene.host.numa, domain, &all)
+    let all = definitions.map(Definition::domain);
+    Other::beside(&scene.host.numa, domain, all)
 }
 
 /// The codes of a plan's changes, and of the notes that it replaces an older one or leaves a layout out.
