@@ -370,13 +370,14 @@ impl Space<'_> {
         let flags = self.word(at, 2)?.to_le_bytes()[0];
         let version = flags & 0xf;
         let second = version >= 2;
-        let controls = self.controls(Port::from(flags >> 4));
+        let port = Port::from(flags >> 4);
+        let controls = self.controls(port);
         Ok(Express {
             version,
-            port: Port::from(flags >> 4),
+            port,
             devcap: self.long(at, 4)?,
             devctl: self.word(at, 8)?,
-            lnkcap: match Port::from(flags >> 4) {
+            lnkcap: match port {
                 // An integrated function may end its capability before the link registers.
                 Port::RootComplexEndpoint | Port::RootComplexEventCollector => 0,
                 _ => self.long(at, 0x0c)?,

@@ -5,7 +5,7 @@
 //! way through a switch, and where a port redirects, only if the port exempts translated requests (Direct Translated P2P).
 
 use crate::address::PciAddress;
-use crate::config::{AccessControl, Ats, Config, Port};
+use crate::config::{AccessControl, Ats, Config, Express, Port};
 use crate::device::Device;
 use crate::host::Host;
 use crate::id::PciId;
@@ -238,7 +238,7 @@ impl PathPort<'_> {
 
     /// An upstream port has no ACS: the ports below it decide.
     fn decides(&self) -> bool {
-        let express = self.device.and_then(|device| device.config.express());
+        let express = self.express();
         express.is_none_or(|express| express.port != Port::UpstreamPort)
     }
 
@@ -261,6 +261,11 @@ impl PathPort<'_> {
     }
 
     fn has(&self, bit: AccessControl) -> bool {
-        self.controls().is_some_and(|set| set.contains(&bit))
+        self.express()
+            .is_some_and(|express| express.has_control(bit))
+    }
+
+    fn express(&self) -> Option<&Express> {
+        self.device?.config.express()
     }
 }
