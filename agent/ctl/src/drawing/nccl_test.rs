@@ -145,13 +145,16 @@ fn nccl_finds_gpus_and_adapters_of_a_mirrored_guest_as_far_apart_as_on_the_host(
     assert_eq!(counts, [8 * 2, 8 * 2, 8 * 4]);
 }
 
+/// The first of each exchange their places.
+fn exchanged(text: &str, one: &str, other: &str) -> String {
+    let text = text.replacen(one, "\0", 1);
+    text.replacen(other, one, 1).replacen('\0', other, 1)
+}
+
 #[test]
 fn nccl_finds_a_gpu_below_an_expander_of_another_cell_in_the_wrong_place() {
     let case = super::tests::case("q35-h100-mirror");
-    let swapped = case
-        .replacen("<node>0</node>", "<node>2</node>", 1)
-        .replacen("<node>1</node>", "<node>0</node>", 1)
-        .replacen("<node>2</node>", "<node>1</node>", 1);
+    let swapped = exchanged(&case, "<node>0</node>", "<node>1</node>");
     assert_ne!(swapped, case);
     let found = differences(&read("hgx-8gpu"), &Domain::parse(&swapped).expect("domain"));
     assert_eq!(found.len(), 8, "{found:?}");
@@ -165,15 +168,9 @@ fn nccl_finds_a_gpu_below_an_expander_of_another_cell_in_the_wrong_place() {
 fn nccl_finds_one_gpu_that_is_on_another_socket_far_from_its_neighbours() {
     let case = super::tests::case("q35-h100-mirror");
     // Two devices of different sockets exchange their places.
-    let exchanged = case
-        .replacen("bus='0x1b'", "bus='0xff'", 1)
-        .replacen("bus='0x9d'", "bus='0x1b'", 1)
-        .replacen("bus='0xff'", "bus='0x9d'", 1);
-    assert_ne!(exchanged, case);
-    let found = differences(
-        &read("hgx-8gpu"),
-        &Domain::parse(&exchanged).expect("domain"),
-    );
+    let swapped = exchanged(&case, "bus='0x1b'", "bus='0x9d'");
+    assert_ne!(swapped, case);
+    let found = differences(&read("hgx-8gpu"), &Domain::parse(&swapped).expect("domain"));
     let cells = found.iter().filter(|line| line.contains("at cell"));
     assert_eq!(cells.count(), 2, "{found:?}");
     assert!(

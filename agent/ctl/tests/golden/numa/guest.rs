@@ -154,18 +154,18 @@ impl Guest {
     }
 }
 
+fn each(cells: &[Cell], text: impl Fn((usize, &Cell)) -> String) -> String {
+    let texts: Vec<String> = cells.iter().enumerate().map(text).collect();
+    texts.join("; ")
+}
+
 /// Cells as a text: node, vCPUs and memory.
 pub(super) fn cells(cells: &[Cell]) -> String {
     let one = |(id, cell): (usize, &Cell)| {
         let (count, gib) = (cell.pins.len(), cell.memory_kib >> 20);
         format!("{id} on node {}: {count} vCPUs, {gib} GiB", cell.node)
     };
-    cells
-        .iter()
-        .enumerate()
-        .map(one)
-        .collect::<Vec<_>>()
-        .join("; ")
+    each(cells, one)
 }
 
 /// The first host CPUs of each cell.
@@ -174,12 +174,7 @@ pub(super) fn pins(cells: &[Cell]) -> String {
         let first: Vec<String> = cell.pins.iter().take(4).map(ToString::to_string).collect();
         format!("{id}: {} ...", first.join(" "))
     };
-    cells
-        .iter()
-        .enumerate()
-        .map(one)
-        .collect::<Vec<_>>()
-        .join("; ")
+    each(cells, one)
 }
 
 /// Sockets, cores and threads; dies and clusters where there are several.
