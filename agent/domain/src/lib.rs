@@ -221,11 +221,11 @@ impl Domain {
         slots.max()
     }
 
-    /// True if the mark lists this device.
+    /// True if the mark lists this device with a recipe.
     #[must_use]
     pub fn is_marked(&self, device: PciAddress) -> bool {
         let mut devices = self.mark.iter().flat_map(|mark| &mark.devices);
-        devices.any(|marked| marked.address == device)
+        devices.any(|marked| marked.address == device && !marked.recipe.is_empty())
     }
 
     /// Inserts elements into `<devices>` after the others, or into a new `<devices>`.

@@ -32,7 +32,7 @@ pub struct Mark {
 pub struct Marked {
     /// The host device.
     pub address: PciAddress,
-    /// Name of the recipe that required it.
+    /// Name of the recipe that required it; empty for a device that only a NUMA layout places.
     pub recipe: String,
     /// Generic-initiator cells of the device.
     pub cells: RangeList,

@@ -713,6 +713,12 @@ fn on_q35_an_adapter_without_a_recipe_is_beside_the_gpu_below_its_switch() {
     });
     let slots: Vec<u8> = slots.collect();
     assert_eq!(slots[1].abs_diff(slots[3]), 1, "{slots:?}");
+    // A recipe that an administrator adds for it later does not count as asked for.
+    let is_marked = domain
+        .hostdevs
+        .iter()
+        .map(|one| domain.is_marked(one.source));
+    assert_eq!(is_marked.collect::<Vec<_>>(), [true, true, true, false]);
     assert!(crate::plan::bus_number::check(&domain).is_none(), "{laid}");
     assert_eq!(scene.completed(&laid), laid);
     let started = verify(&laid, &scene.input(None)).expect("complete");
