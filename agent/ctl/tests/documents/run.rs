@@ -1,4 +1,4 @@
-//! Commands of the documents that only read run on a modelled GB200 host.
+//! Commands of the documents that only read run on a modelled host: a GB200, or one with eight H100.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -40,7 +40,7 @@ fn only_reads(words: &[String]) -> bool {
 /// A folder with the files that the examples name.
 fn folder(guest: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in ["grace.xml", "guest.xml"] {
+    for name in ["grace.xml", "hopper.xml", "guest.xml"] {
         fs::write(folder.path().join(name), guest).expect("written");
     }
     let recipe = fs::read_to_string(root().join("agent/recipes/nvidia-grace.toml"));
@@ -51,14 +51,14 @@ fn folder(guest: &str) -> tempfile::TempDir {
     folder
 }
 
-fn run(folder: &Path, words: &[String]) -> Result<(), String> {
+fn run(host: &str, folder: &Path, words: &[String]) -> Result<(), String> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_variantctl"));
     program.current_dir(folder).stdin(Stdio::null());
     program.env("NO_COLOR", "1");
     if !words.iter().any(|word| word == "--host") {
         program
             .arg("--host")
-            .arg(testing::hosts::directory("gb200-4gpu"));
+            .arg(testing::hosts::directory(host));
     }
     // A folder that is written is below the temporary one.
     let words = words[1..]
@@ -72,14 +72,14 @@ fn run(folder: &Path, words: &[String]) -> Result<(), String> {
 }
 
 /// Runs what only reads, in order; returns the lines of those that ran.
-fn run_all(document: &Document, guest: &str) -> BTreeSet<String> {
+fn run_all(host: &str, document: &Document, guest: &str) -> BTreeSet<String> {
     let folder = folder(guest);
     let lines = code_lines(&document.text);
     let all = lines.iter().flat_map(|line| commands(line));
     let mut done = BTreeSet::new();
     for words in all.filter(|words| only_reads(words)) {
         let line = words.join(" ");
-        let result = run(folder.path(), &words);
+        let result = run(host, folder.path(), &words);
         assert_eq!(result, Ok(()), "{}: '{line}'", document.path.display());
         done.insert(line);
     }
@@ -87,14 +87,19 @@ fn run_all(document: &Document, guest: &str) -> BTreeSet<String> {
 }
 
 fn guest() -> String {
-    let guide = document("packaging/doc/grace-guide.md");
+    first_guest("packaging/doc/grace-guide.md")
+}
+
+/// The first definition of a document.
+fn first_guest(document_path: &str) -> String {
+    let guide = document(document_path);
     let definitions = fenced(&guide.text, "xml");
     definitions.first().expect("a definition").to_string()
 }
 
 #[test]
 fn the_commands_of_the_grace_guide_run_on_a_modelled_host() {
-    let done = run_all(&document("packaging/doc/grace-guide.md"), &guest());
+    let done = run_all("gb200-4gpu", &document("packaging/doc/grace-guide.md"), &guest());
     assert!(done.len() > 8, "{done:#?}");
     assert!(done.contains("variantctl plan grace.xml"), "{done:#?}");
     assert!(
@@ -104,9 +109,25 @@ fn the_commands_of_the_grace_guide_run_on_a_modelled_host() {
 }
 
 #[test]
+fn the_commands_of_the_guide_for_x86_hosts_run_on_modelled_hosts() {
+    let path = "packaging/doc/hgx-guide.md";
+    let guide = document(path);
+    let guest = first_guest(path);
+    let done = run_all("hgx-8gpu", &guide, &guest);
+    assert!(done.contains("variantctl plan hopper.xml"), "{done:#?}");
+    assert!(done.len() > 6, "{done:#?}");
+
+    let first = |text: &str| text.replace("1b:00.0", "05:00.0");
+    let text = first(&guide.text);
+    let guide = Document { text, ..guide };
+    let instinct = guest.replace("bus='0x1b'", "bus='0x05'");
+    assert_eq!(run_all("mi300x-8gpu", &guide, &instinct).len(), done.len());
+}
+
+#[test]
 fn the_commands_of_the_readme_and_of_the_manual_run_on_a_modelled_host() {
     for (path, least) in [("README.md", 5), ("packaging/man/variantctl.1.md", 20)] {
-        let done = run_all(&document(path), &guest());
+        let done = run_all("gb200-4gpu", &document(path), &guest());
         assert!(done.len() >= least, "{path}: {done:#?}");
     }
 }
