@@ -8,6 +8,7 @@ pub mod bus;
 pub mod child;
 pub mod context;
 pub mod daemon;
+pub mod downgrade;
 pub mod failure;
 #[cfg(test)]
 mod fixture;

@@ -4,6 +4,7 @@
 pub mod config;
 pub mod file;
 pub mod libvirt;
+pub mod newer_keys;
 pub mod recipes;
 pub mod reservation;
 pub mod service;

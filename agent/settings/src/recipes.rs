@@ -39,7 +39,7 @@ pub fn read(path: &Path) -> Result<Sourced, LoadError> {
     Sourced::parse(path, text)
 }
 
-fn files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
+pub(crate) fn files(directory: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let failed = |source| unreadable(directory, source);
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

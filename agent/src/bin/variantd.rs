@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use agent::bus;
 use agent::daemon::{self, Places, StartError};
+use agent::downgrade::{self, DowngradeError, PackageVersion};
 use agent::log;
 use anyhow::Context;
 use api::name::SERVICE;
@@ -42,6 +43,13 @@ struct Arguments {
     /// rule runs this.
     #[arg(long, value_name = "DEVICE", conflicts_with = "reserve")]
     reserved: Option<PciAddress>,
+    /// Write the records in the form that this older version reads, and exit; the agent must have ended. The package's scripts run
+    /// this before they install it.
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["reserve", "reserved"])]
+    downgrade: Option<PackageVersion>,
+    /// With --downgrade: only print what that version cannot use. The agent may run.
+    #[arg(long, requires = "downgrade")]
+    check: bool,
     /// Directory that contains the host's sys and proc.
     #[arg(long, default_value = "/", hide = true)]
     root: PathBuf,
@@ -52,6 +60,10 @@ fn main() -> ExitCode {
     log::begin();
     if let Some(device) = arguments.reserved {
         return reserved(&arguments.into(), device);
+    }
+    if let Some(version) = arguments.downgrade.clone() {
+        let is_check = arguments.check;
+        return downgrade(&arguments.into(), &version, is_check);
     }
     if arguments.reserve {
         return reserve(&arguments.into());
@@ -111,6 +123,37 @@ fn reserve(places: &Places) -> ExitCode {
                 anyhow::Error::from(error)
             );
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Fails if the version cannot use the state; the records then stay as they are.
+fn downgrade(places: &Places, version: &PackageVersion, is_check: bool) -> ExitCode {
+    let done = match is_check {
+        true => match downgrade::obstacles(&places.run, &places.config, version) {
+            found if found.is_empty() => Ok(0),
+            found => Err(DowngradeError::Refused(found)),
+        },
+        false => downgrade::convert(places.run.clone(), &places.config, version),
+    };
+    match done {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(records) => {
+            println!("variantd: {records} devices are recorded in the form of variantd {version}");
+            ExitCode::SUCCESS
+        }
+        Err(DowngradeError::Refused(refusals)) => {
+            for refusal in refusals {
+                eprintln!("variantd: {refusal}");
+            }
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("variantd: cannot write the records for variantd {version}: {error}");
+            match error {
+                DowngradeError::Instance(_) => ExitCode::from(SECOND),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -11,11 +11,13 @@
 //! No other operation uses the records before: an agent that ends meanwhile leaves a state from which the next one
 //! reaches the same records. An invalid file is set aside; an unreadable file ends the attempt, and the next use of the
 //! records retries.
+//!
+//! Before a downgrade the same goes the other way: the older files are written, and only then the records are removed.
 
 use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::*;
@@ -28,7 +30,7 @@ const KINDS: [(&str, Parse); 3] = [("journal", entry), ("bound", bound), ("stopp
 /// Parses a file of this name; trusts nothing in it.
 pub(super) type Parse = fn(&Path, &[u8]) -> Result<Vec<DeviceRecord>, String>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct OldEntry {
     version: u32,
@@ -37,7 +39,7 @@ struct OldEntry {
     devices: Vec<OldHeld>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct OldHeld {
     address: PciAddress,
@@ -46,7 +48,7 @@ struct OldHeld {
     state: Phase,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct OldBound {
     version: u32,
@@ -54,16 +56,48 @@ struct OldBound {
     driver: DriverName,
     before: Before,
     done: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     leader: Option<PciAddress>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct OldStopped {
     version: u32,
     service: ServiceName,
     devices: BTreeSet<PciAddress>,
+}
+
+/// A record that files of an older version cannot describe.
+#[derive(Debug, Error)]
+pub enum NoOlderForm {
+    /// It is bound for a guest of another management system, and the older version would not know that.
+    #[error(
+        "device '{device}' is bound for guest '{guest}' of KubeVirt, which such a version never releases"
+    )]
+    Guest {
+        /// The device.
+        device: PciAddress,
+        /// The guest's name.
+        guest: String,
+    },
+    /// The text is too large.
+    #[error("'{name}' would be larger than {LIMIT} bytes")]
+    Size {
+        /// The file.
+        name: String,
+    },
+}
+
+/// The records could not be migrated back.
+#[derive(Debug, Error)]
+pub enum MigrateBackError {
+    /// A record has no older form.
+    #[error(transparent)]
+    NoForm(#[from] NoOlderForm),
+    /// A file could not be read or changed.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 /// Whether there is a file to migrate; also true if that is unknown.
@@ -123,6 +157,37 @@ impl Records {
         Ok(())
     }
 
+    /// Writes all records as files of an older version, and removes the records; returns how many there were. An
+    /// error, or the end of the process, leaves files from which [`migrate`](Self::migrate) makes the same records.
+    ///
+    /// # Errors
+    /// A record is unreadable or has no such form ([`older_form`]): nothing was changed then. A file cannot be written or removed.
+    pub fn migrate_back(&self) -> Result<usize, MigrateBackError> {
+        let _turn = self.turn()?;
+        let mut records = Vec::new();
+        for device in self.listed()? {
+            records.extend(self.load(device)?);
+        }
+        let files = older_form(&records)?;
+        for (name, text) in files {
+            let path = self.run.join(name);
+            let written = self.storage.replace(&path, &text);
+            written.map_err(|why| failed("write", &path, why))?;
+        }
+        // Only now: until all older files are written, the records are the only complete state.
+        for record in &records {
+            let path = self.path(record.device);
+            match self.storage.remove(&path) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &path, why).into());
+                }
+                _ => {}
+            }
+        }
+        self.notifier.notify();
+        Ok(records.len())
+    }
+
     fn load_older(
         &self,
         path: &Path,
@@ -143,6 +208,83 @@ impl Records {
             Ok(records) => Ok(Some(records)),
             Err(reason) => set_aside(path, &reason).map(|()| None),
         }
+    }
+}
+
+/// The files of an older version with the same content: names below the run directory, and texts.
+///
+/// # Errors
+/// The first record, or domain, that such files cannot describe.
+pub fn older_form(records: &[DeviceRecord]) -> Result<Vec<(String, String)>, NoOlderForm> {
+    let mut files = Vec::new();
+    let mut add = |name: String, text: serde_json::Result<String>| match text {
+        Ok(text) if text.len() as u64 <= LIMIT => {
+            files.push((name, text));
+            Ok(())
+        }
+        _ => Err(NoOlderForm::Size { name }),
+    };
+    let mut units: BTreeMap<&ServiceName, BTreeSet<PciAddress>> = BTreeMap::new();
+    for record in records {
+        for unit in &record.units {
+            units.entry(unit).or_default().insert(record.device);
+        }
+        let Some(manual) = &record.manual else {
+            continue;
+        };
+        if let Some(guest) = &manual.purpose.guest {
+            let (device, guest) = (record.device, guest.name.clone());
+            return Err(NoOlderForm::Guest { device, guest });
+        }
+        if let Some(old) = OldBound::of(manual) {
+            let text = serde_json::to_string_pretty(&old);
+            add(format!("bound/{}.json", record.device), text)?;
+        }
+    }
+    for (domain, entry) in entry::entries(together(records.to_vec())) {
+        let text = serde_json::to_string_pretty(&OldEntry::of(&domain, entry));
+        add(format!("journal/{}.json", domain.uuid), text)?;
+    }
+    for (service, devices) in units {
+        let old = OldStopped {
+            version: OLDER,
+            service: service.clone(),
+            devices,
+        };
+        let text = serde_json::to_string_pretty(&old);
+        add(format!("stopped/{service}.json"), text)?;
+    }
+    Ok(files)
+}
+
+impl OldEntry {
+    fn of(domain: &DomainRef, entry: Entry) -> Self {
+        let devices = entry.devices.into_iter().map(|held| OldHeld {
+            address: held.address,
+            driver: held.record.target,
+            before: held.record.before,
+            state: held.record.phase,
+        });
+        Self {
+            version: OLDER,
+            uuid: domain.uuid.to_string(),
+            name: domain.name.clone(),
+            devices: devices.collect(),
+        }
+    }
+}
+
+impl OldBound {
+    /// `None` without a previous state, which every manual record has.
+    fn of(manual: &Manual) -> Option<Self> {
+        Some(Self {
+            version: OLDER,
+            device: manual.device,
+            driver: manual.record.target.clone(),
+            before: manual.record.before.clone()?,
+            done: manual.record.phase == Phase::Bound,
+            leader: manual.purpose.leader,
+        })
     }
 }
 

@@ -27,7 +27,7 @@ use settings::file;
 pub use crate::assignment::{Owner, Phase, Record};
 pub use entry::{Entry, Held, Survey};
 pub use lock::DeviceLock;
-pub use migrate::of_older_version;
+pub use migrate::{MigrateBackError, NoOlderForm, of_older_version, older_form};
 pub use peek::Peeked;
 pub use storage::{Files, Storage};
 pub use text::{LIMIT, Unusable, VERSION, read, write};

@@ -3,6 +3,7 @@
 mod bus_loss;
 mod contract;
 mod doctor;
+mod downgrade;
 mod fault;
 mod flood;
 mod full_queue;

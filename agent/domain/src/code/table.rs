@@ -1993,6 +1993,16 @@ codes! {
         source: "org.variantd1(5); dbus-daemon(1), max_incoming_bytes",
     }
 
+    /// An older version of variantd cannot use the state of this one.
+    Downgrade = "VD-AGT-013" {
+        severity: Refusal,
+        explanation: "Before a downgrade the package's scripts write the records of devices in the form that the older version \
+            reads. A device that is bound for a guest of KubeVirt, a record that cannot be read, and a key of the configuration \
+            or of a recipe that the older version does not know have no such form. Nothing is changed then, and the agent \
+            of the older version is not started, so that no guest's device is forgotten.",
+        source: "variantd(8), DOWNGRADE",
+    }
+
     /// A configuration file has an invalid key or value.
     ConfigMistake = "VD-CFG-001" {
         severity: Refusal,

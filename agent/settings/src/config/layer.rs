@@ -76,7 +76,7 @@ impl Files {
     }
 
     /// The existing files, lowest precedence first.
-    fn found(&self) -> Result<Vec<PathBuf>, ConfigError> {
+    pub(crate) fn found(&self) -> Result<Vec<PathBuf>, ConfigError> {
         let own = drop_ins(&self.admin)?;
         let names: BTreeSet<OsString> = own.iter().filter_map(|path| name(path)).collect();
         let mut found = Vec::new();

@@ -233,3 +233,74 @@ fn release_restores_the_device_after_downgrade_and_upgrade() {
     let entry = again.entry(&domain().uuid).expect("read").expect("some");
     assert_eq!(entry.devices, [held]);
 }
+
+/// A directory with the records of every kind, without older files.
+fn migrated() -> tempfile::TempDir {
+    let (directory, records) = records();
+    leave(directory.path());
+    assert_eq!(records.readable(), whole());
+    directory
+}
+
+#[test]
+fn records_written_back_are_those_that_the_next_migration_makes() {
+    let directory = migrated();
+    let records = Records::new(directory.path().to_owned());
+    assert_eq!(records.migrate_back().expect("written"), 4);
+    assert!(Records::has_older(directory.path()));
+    assert!(peek::all(directory.path()).expect("listed").len() == 5);
+    for device in [GPU, GPU1, LENT, NIC] {
+        assert!(!records.path(address(device)).exists(), "{device}");
+    }
+    let next = Records::new(directory.path().to_owned());
+    assert_eq!(found(&next, directory.path()), (whole(), false));
+}
+
+#[test]
+fn a_kill_at_any_step_of_writing_back_loses_no_record() {
+    let whole = whole();
+    let mut steps = 0;
+    for step in 1.. {
+        let mut is_over = true;
+        for has_effect in [false, true] {
+            let directory = migrated();
+            let dying = Arc::new(Dying {
+                left: AtomicUsize::new(step),
+                has_effect,
+            });
+            let records = Records::with_storage(directory.path().to_owned(), dying);
+            is_over &= records.migrate_back().is_ok();
+            let next = Records::new(directory.path().to_owned());
+            let (records, is_left) = found(&next, directory.path());
+            assert!(records == whole && !is_left, "step {step}: {records:#?}");
+        }
+        if is_over {
+            break;
+        }
+        steps += 1;
+    }
+    println!("killed at {steps} steps, each with and without its effect");
+    assert!(steps > 16, "{steps}");
+}
+
+#[test]
+fn a_device_of_a_guest_elsewhere_is_not_written_back() {
+    let directory = migrated();
+    let records = Records::new(directory.path().to_owned());
+    let purpose = Purpose {
+        leader: None,
+        guest: Some(domain()),
+    };
+    let lent = Manual {
+        purpose,
+        ..manual(Phase::Bound)
+    };
+    records
+        .set_manual(address(GPU), Some(lent))
+        .expect("written");
+    let before = records.readable();
+    let error = records.migrate_back().expect_err("no older form");
+    assert!(error.to_string().contains("guest 'd0'"), "{error}");
+    assert!(!Records::has_older(directory.path()));
+    assert_eq!(records.readable(), before);
+}
