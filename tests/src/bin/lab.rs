@@ -306,11 +306,13 @@ fn act(arguments: &Arguments) -> Result<u8> {
                 packages: check::packages(names)?,
                 ..options.settings()
             };
+            let commits = check::commits(names)?;
             let ready = || -> Result<Lab> {
                 let (lab, _) = Lab::up(name, &settings)?;
                 if !no_package {
                     package::install(&lab)?;
                 }
+                package::deliver_commits(&lab, &commits)?;
                 Ok(lab)
             };
             let restart = || Lab::down(name).and_then(|_| ready());

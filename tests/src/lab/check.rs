@@ -16,6 +16,7 @@ use super::channel::{Job, TIMED_OUT};
 use super::command;
 use super::host::Lab;
 use super::image::data;
+use super::programs;
 use super::progress::{Step, say};
 
 /// The folder of scenarios in the emulated host.
@@ -27,6 +28,12 @@ const PRELOADED: [&str; 2] = ["step", "vendor"];
 const RESULT: &str = "= ";
 /// A line at which the emulated host reboots; the scenario continues with the lines below.
 const REBOOT: &str = "# reboot";
+/// Begins the line of a scenario's head with the Debian packages that it needs.
+const PACKAGES: &str = "# packages: ";
+/// Begins the line with commits of this repository; their packages are built and copied into the emulated host.
+const COMMIT: &str = "# commit: ";
+/// Begins the line with crates of this repository, whose program and test `protocol` are copied into the scenarios' folder.
+const CRATES: &str = "# crates: ";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The scenarios' folder in the source tree.
@@ -106,7 +113,8 @@ pub fn run(
     if choice.shared.is_some() {
         sort_by_deadline(&folder(), choice.settings, &mut scenarios);
     }
-    push(&lab)?;
+    let programs = programs::build(&crates(choice.names)?)?;
+    push_all(&lab, &programs)?;
     let (mut ran, mut failures) = (0, Vec::new());
     for scenario in &scenarios {
         if !choice.take(scenario)? {
@@ -120,7 +128,7 @@ pub fn run(
                 "the emulated host hangs: '{scenario}' runs again in a fresh one"
             ));
             lab = restart()?;
-            push(&lab)?;
+            push_all(&lab, &programs)?;
             outcome = run_one(&lab, scenario, choice.settings, deadline)?;
         }
         outcome.print(scenario)?;
@@ -136,10 +144,21 @@ pub fn run(
 /// The Debian packages that these scenarios need in addition (`# packages: NAME...` in their heads); without names none, as such
 /// scenarios run only by name.
 pub fn packages(names: &[String]) -> Result<Vec<String>> {
-    packages_of(&folder(), names)
+    listed(&folder(), names, PACKAGES)
 }
 
-fn packages_of(folder: &Path, names: &[String]) -> Result<Vec<String>> {
+/// The commits whose packages these scenarios need (`# commit: COMMIT` in their heads); without names none.
+pub fn commits(names: &[String]) -> Result<Vec<String>> {
+    listed(&folder(), names, COMMIT)
+}
+
+/// The crates whose programs these scenarios need (`# crates: NAME...` in their heads); without names none.
+pub fn crates(names: &[String]) -> Result<Vec<String>> {
+    listed(&folder(), names, CRATES)
+}
+
+/// The words of such lines in the heads of these scenarios.
+fn listed(folder: &Path, names: &[String], prefix: &str) -> Result<Vec<String>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
@@ -147,12 +166,21 @@ fn packages_of(folder: &Path, names: &[String]) -> Result<Vec<String>> {
         .iter()
         .map(|name| text(folder, name))
         .collect();
-    let listed = heads.iter().flat_map(|text| {
-        text.lines()
-            .filter_map(|line| line.strip_prefix("# packages: "))
-    });
+    let listed = heads
+        .iter()
+        .flat_map(|text| text.lines().filter_map(|line| line.strip_prefix(prefix)));
     let unique: BTreeSet<&str> = listed.flat_map(str::split_whitespace).collect();
     Ok(unique.into_iter().map(str::to_owned).collect())
+}
+
+/// Copies the scenarios and these programs into the emulated host.
+fn push_all(lab: &Lab, programs: &[PathBuf]) -> Result<()> {
+    push(lab)?;
+    for program in programs {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        lab.push(program, &format!("{INSIDE}/{name}"))?;
+    }
+    Ok(())
 }
 
 /// Copies the scenarios into the emulated host.
@@ -529,7 +557,7 @@ mod tests {
         .expect("writable");
         let packages = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            packages_of(folder.path(), &names).expect("readable")
+            listed(folder.path(), &names, PACKAGES).expect("readable")
         };
         assert_eq!(packages(&["nova", "start"]), ["a", "b"]);
         assert!(packages(&["start"]).is_empty() && packages(&[]).is_empty());

@@ -23,6 +23,7 @@ pub mod machine;
 pub mod package;
 pub mod packages;
 pub mod process;
+pub mod programs;
 pub mod progress;
 pub mod qmp;
 pub mod request;

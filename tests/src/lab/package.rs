@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::architecture::Architecture;
+use super::cache::{Cache, Key};
 use super::channel::Job;
+use super::command;
 use super::host::Lab;
 use super::progress::Step;
 
@@ -50,6 +52,61 @@ pub fn install(lab: &Lab) -> Result<()> {
 /// Builds the package and copies it into the emulated host, to `/root/variantd.deb`.
 pub fn deliver(lab: &Lab) -> Result<()> {
     build_and_push(lab, "/root/variantd.deb")
+}
+
+/// Builds the package of a commit as its own `packaging/build` does, and leaves `package.deb` in the folder.
+const BUILD_COMMIT: &str = r#"
+repository=$1 commit=$2 folder=$3
+mkdir "$folder/source" "$folder/out"
+git -C "$repository" archive "$commit" | tar -x -C "$folder/source"
+# 'packaging/build' of a commit builds for this machine, without the settings of this one's programs
+CARGO_TARGET_DIR=$folder/target "$folder/source/packaging/build" "$folder/out" >&2
+mv "$folder"/out/*.deb "$folder/package.deb"
+rm -rf "$folder/source" "$folder/out" "$folder/target"
+"#;
+
+/// Copies the packages of these commits into the emulated host, to `/root/variantd-COMMIT.deb`.
+pub fn deliver_commits(lab: &Lab, commits: &[String]) -> Result<()> {
+    for commit in commits {
+        let folder = of_commit(&Cache::open()?, commit)?;
+        let to = format!("/root/variantd-{commit}.deb");
+        lab.push(&folder.join("package.deb"), &to)?;
+    }
+    Ok(())
+}
+
+/// The folder with the package of a commit of this repository.
+fn of_commit(cache: &Cache, commit: &str) -> Result<PathBuf> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    require_commit(&repository, commit)?;
+    let key = Key::new().with(commit).with(BUILD_COMMIT);
+    cache.artefact(&format!("package-{commit}"), key, |folder| {
+        let step = Step::begin(format!("building the package of commit {commit}"));
+        let mut build = Command::new("bash");
+        build.args(["-euo", "pipefail", "-c", BUILD_COMMIT, "lab"]);
+        build.env("DPKG_DEB_COMPRESSOR_TYPE", "none");
+        command::run(build.arg(&repository).arg(commit).arg(folder))
+            .with_context(|| format!("cannot build the package of commit {commit}"))?;
+        step.done();
+        Ok(())
+    })
+}
+
+fn require_commit(repository: &Path, commit: &str) -> Result<()> {
+    let is_hash = commit.len() >= 7 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let found = Command::new("git")
+        .arg("-C")
+        .arg(repository)
+        .args(["cat-file", "-e", &format!("{commit}^{{commit}}")])
+        .stderr(Stdio::null())
+        .status();
+    if !is_hash || !found.context("cannot run 'git'")?.success() {
+        bail!(
+            "no commit '{commit}' in '{}': get the whole history with 'git fetch --unshallow'",
+            repository.display()
+        );
+    }
+    Ok(())
 }
 
 fn is_foreign(lab: &Lab) -> bool {
@@ -114,6 +171,24 @@ fn tempdir() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clone_without_the_commit_is_named_with_the_way_out() {
+        let clone = tempfile::tempdir().expect("a temporary folder");
+        let git = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            let git = git.arg("-C").arg(clone.path()).args(arguments);
+            git.output().expect("git runs").status.success()
+        };
+        assert!(git(&["init", "-q"]));
+        for commit in ["7a80747", "--all", "main"] {
+            let error = require_commit(clone.path(), commit).expect_err("no such commit");
+            assert!(
+                error.to_string().contains("git fetch --unshallow"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn exactly_one_package_is_expected() {

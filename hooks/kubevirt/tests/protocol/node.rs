@@ -149,6 +149,28 @@ fn vmi(number: u8) -> String {
     )
 }
 
+/// One call of a hook that runs elsewhere, for the lab's scenario `kubevirt`: prints `done`, or the status and its message.
+#[tokio::test]
+#[ignore = "needs VARIANTD_NODE_HOOK, the socket of a node hook; VARIANTD_POINT, VARIANTD_VMI (a file) and VARIANTD_NODE are the call"]
+async fn one_call_of_another_hook() {
+    let variable = |name: &str| std::env::var(name).expect(name);
+    let vmi = fs::read(variable("VARIANTD_VMI")).expect("the VMI");
+    let channel = dial(&PathBuf::from(variable("VARIANTD_NODE_HOOK"))).await;
+    let mut request = tonic::Request::new(ExecuteNodeHookRequest {
+        hook_point: variable("VARIANTD_POINT"),
+        vmi,
+        node_context: Some(NodeContext {
+            node_name: variable("VARIANTD_NODE"),
+        }),
+    });
+    request.set_timeout(CALL);
+    let mut client = NodeHookServiceClient::new(channel.expect("a connection"));
+    match client.execute_node_hook(request).await {
+        Ok(_) => println!("answer: done"),
+        Err(status) => println!("answer: {:?}: {}", status.code(), status.message()),
+    }
+}
+
 #[tokio::test]
 async fn a_start_waits_for_the_agent_and_a_repetition_changes_nothing() {
     let mut node = Node::start().await;
