@@ -1,7 +1,7 @@
 //! The scripts of the packages in the order in which dpkg and rpm run them, at upgrades and downgrades from and to 0.1.0.
 //!
 //! dpkg installs packages that consist of the scripts into a folder (`--force-script-chrootless`); those of 0.1.0 are in
-//! tests/data/packages. Programs that the scripts call are shell scripts here: they log the call, and keep the states of units as files.
+//! tests/data/packages, without some comments. Programs that the scripts call are shell scripts here: they log the call, and keep the states of units as files.
 //! The lab's scenario `upgrade` does the same with the real packages.
 
 use std::fs;

@@ -1,5 +1,6 @@
 //! The agent: completes definitions, binds and releases devices, serves `org.variantd1`.
 
+use std::io::{self, Write};
 use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -144,12 +145,15 @@ fn downgrade(places: &Places, version: &PackageVersion, is_check: bool) -> ExitC
         }
         Err(DowngradeError::Refused(refusals)) => {
             for refusal in refusals {
-                eprintln!("variantd: {refusal}");
+                let _ = writeln!(io::stderr(), "variantd: {refusal}");
             }
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("variantd: cannot write the records for variantd {version}: {error}");
+            let _ = writeln!(
+                io::stderr(),
+                "variantd: cannot write the records for variantd {version}: {error}"
+            );
             match error {
                 DowngradeError::Instance(_) => ExitCode::from(SECOND),
                 _ => ExitCode::FAILURE,
