@@ -133,6 +133,15 @@ libvirt_answered() {
     answered=$((answered + $(wc -l <$watched)))
 }
 
+# install_packages: copies the packages of the scenario's head into this host, for those that must be there when it boots
+install_packages() {
+    local part
+    [ -e /dev/disk/by-label/packages ] || fail "the lab was started without these packages: run 'tests/lab down' first"
+    mount -t ext4 -o ro /dev/disk/by-label/packages /mnt
+    for part in usr etc var/lib; do [ ! -d /mnt/$part ] || cp -a /mnt/$part/. /$part/; done
+    umount /mnt
+}
+
 # with_packages COMMAND...: runs it with the packages of the scenario's head (`# packages: NAME...`) below /usr
 with_packages() {
     [ -e /dev/disk/by-label/packages ] || fail "the lab was started without these packages: run 'tests/lab down' first"

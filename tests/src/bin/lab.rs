@@ -302,10 +302,13 @@ fn act(arguments: &Arguments) -> Result<u8> {
             set,
             names,
         } => {
-            let settings = Settings {
+            let mut settings = Settings {
                 packages: check::packages(names)?,
                 ..options.settings()
             };
+            settings
+                .kernel_arguments
+                .extend(check::kernel_arguments(names)?);
             let commits = check::commits(names)?;
             let ready = || -> Result<Lab> {
                 let (lab, _) = Lab::up(name, &settings)?;

@@ -30,6 +30,8 @@ const RESULT: &str = "= ";
 const REBOOT: &str = "# reboot";
 /// Begins the line of a scenario's head with the Debian packages that it needs.
 const PACKAGES: &str = "# packages: ";
+/// Begins the line with kernel arguments of the emulated host.
+const KERNEL: &str = "# kernel: ";
 /// Begins the line with commits of this repository; their packages are built and copied into the emulated host.
 const COMMIT: &str = "# commit: ";
 /// Begins the line with crates of this repository, whose program and test `protocol` are copied into the scenarios' folder.
@@ -155,6 +157,11 @@ pub fn commits(names: &[String]) -> Result<Vec<String>> {
 /// The crates whose programs these scenarios need (`# crates: NAME...` in their heads); without names none.
 pub fn crates(names: &[String]) -> Result<Vec<String>> {
     listed(&folder(), names, CRATES)
+}
+
+/// The kernel arguments that these scenarios need in addition (`# kernel: ARGUMENT...` in their heads); without names none.
+pub fn kernel_arguments(names: &[String]) -> Result<Vec<String>> {
+    listed(&folder(), names, KERNEL)
 }
 
 /// The words of such lines in the heads of these scenarios.

@@ -171,9 +171,8 @@ impl Machine {
             Architecture::Aarch64 => "",
         };
         let console = architecture.console();
-        let mut line = words(&format!("{KERNEL_ARGUMENTS} console={console} {own}"));
-        line.extend(self.kernel_arguments.iter().cloned());
-        arguments.push(line.join(" "));
+        let line = words(&format!("{KERNEL_ARGUMENTS} console={console} {own}"));
+        arguments.push(command_line(line, &self.kernel_arguments));
         if boot.image.join("disk.raw").exists() {
             let snapshot = if boot.keep { "off" } else { "on" };
             arguments.extend(words(&format!(
@@ -251,6 +250,16 @@ pub fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
+/// The kernel's command line: an additional argument replaces an argument of the lab with the same name. Repeated `audit=` would not:
+/// the kernel disables auditing for good at `audit=0` (kernel/audit.c, audit_enable).
+fn command_line(mut own: Vec<String>, additional: &[String]) -> String {
+    let name = |argument: &str| argument.split('=').next().unwrap_or("").to_owned();
+    let replaced: Vec<String> = additional.iter().map(|argument| name(argument)).collect();
+    own.retain(|argument| !replaced.contains(&name(argument)));
+    own.extend(additional.iter().cloned());
+    own.join(" ")
+}
+
 fn socket(gpu: &GpuSlot) -> String {
     format!("gpu{}.sock", gpu.index)
 }
@@ -259,4 +268,27 @@ fn socket(gpu: &GpuSlot) -> String {
 fn server() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     Ok(program.with_file_name("lab-gpu"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_additional_kernel_argument_replaces_that_of_the_lab() {
+        let own = || words("rw audit=0 lsm=capability console=ttyS0");
+        let line = |additional: &[&str]| {
+            let additional: Vec<String> = additional.iter().map(|&one| one.to_owned()).collect();
+            command_line(own(), &additional)
+        };
+        assert_eq!(line(&[]), "rw audit=0 lsm=capability console=ttyS0");
+        assert_eq!(
+            line(&["audit=1", "lsm=selinux"]),
+            "rw console=ttyS0 audit=1 lsm=selinux"
+        );
+        assert_eq!(
+            line(&["quiet", "audit_backlog_limit=9"]),
+            "rw audit=0 lsm=capability console=ttyS0 quiet audit_backlog_limit=9"
+        );
+    }
 }

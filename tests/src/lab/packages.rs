@@ -1,7 +1,8 @@
-//! A disk with packages that only some scenarios need, such as Nova: what an installation adds to `/usr` of the host's tree.
+//! A disk with packages that only some scenarios need, such as Nova: what an installation adds to `/usr`, `/etc` and `/var/lib` of the
+//! host's tree.
 //!
 //! A scenario names them in its head (`# packages: NAME...`). The emulated host finds the file system by its label, and `with_packages`
-//! of `scenario/lib.sh` mounts it below `/usr` for one command. The host's own disk stays as it is.
+//! of `scenario/lib.sh` mounts it at `/mnt`, and its `usr` below `/usr`, for one command. The host's own disk stays as it is.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -34,12 +35,15 @@ chroot "$folder/root" apt-get -qq -y -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 --
 rm "$folder/root/usr/sbin/policy-rc.d"
 "#;
 
-/// Makes the file system of the added files, with a quarter more space than they have, and removes all else.
+/// Makes the file system of the added files, with a quarter more space than they have, and removes all else. Devices are the overlay's
+/// marks of removed files.
 const WRITE: &str = r#"
 cd "$1"
-mkdir disk
+mkdir -p disk/var
 mv upper/usr disk/usr
-rm -rf disk/usr/share/doc disk/usr/share/locale disk/usr/share/man
+for part in etc var/lib; do [ ! -d "upper/$part" ] || mv "upper/$part" "disk/$part"; done
+rm -rf disk/usr/share/doc disk/usr/share/locale disk/usr/share/man disk/etc/resolv.conf disk/var/lib/apt disk/var/lib/dpkg
+find disk -type c -delete
 mke2fs -q -t ext4 -L packages -O ^has_journal,^metadata_csum -d disk packages.raw "$(($(du -sk disk | cut -f1) * 5 / 4 + 16384))k"
 "#;
 
