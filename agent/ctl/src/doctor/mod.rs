@@ -22,6 +22,7 @@ pub(crate) mod read;
 mod record;
 mod scene;
 mod screen;
+mod security;
 mod stack;
 #[cfg(test)]
 mod testing;

@@ -117,6 +117,8 @@ pub(crate) struct Scene {
     pub agent: Seen<Agent>,
     /// The bus policy is installed.
     pub policy: Seen<bool>,
+    /// SELinux and AppArmor.
+    pub security: Seen<Security>,
     /// Units that are enabled.
     pub enabled: Seen<Vec<String>>,
     /// The agent's records.
@@ -313,8 +315,41 @@ pub(crate) struct Hook {
     pub since: Option<SystemTime>,
     /// When libvirt last called it.
     pub called: Option<SystemTime>,
-    /// SELinux enforces its policy.
-    pub selinux: bool,
+}
+
+/// The security modules of the running host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Security {
+    /// SELinux, if a policy is loaded.
+    pub selinux: Option<Selinux>,
+    /// AppArmor, if it is enabled.
+    pub apparmor: Option<AppArmor>,
+    /// The label of the agent's process, if it runs.
+    pub agent: Option<String>,
+}
+
+/// SELinux, with a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selinux {
+    /// It denies, and does not only report.
+    pub enforcing: bool,
+    /// The name of the policy, such as `targeted`.
+    pub policy: String,
+    /// The policy has variantd's module.
+    pub module: Seen<bool>,
+    /// A program of variantd and its type, if that is not the module's.
+    pub mislabelled: Option<(String, String)>,
+    /// The policy's booleans about VFIO and modules.
+    pub booleans: BTreeMap<String, bool>,
+}
+
+/// AppArmor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AppArmor {
+    /// The agent's profile is a file of this host.
+    pub installed: bool,
+    /// The rules for every guest; `None` without those of libvirt.
+    pub rules: Seen<Option<String>>,
 }
 
 /// The fault of a hook's file.

@@ -10,7 +10,8 @@ use kernel_glue::occupancy::Occupancy;
 
 use super::check::{Check, Verdict};
 use super::scene::{
-    Agent, Boot, Daemon, Guest, Hook, Journal, Libvirt, Memory, Module, Scene, Trouble, Vendor,
+    Agent, Boot, Daemon, Guest, Hook, Journal, Libvirt, Memory, Module, Scene, Security, Trouble,
+    Vendor,
 };
 use crate::fixture::{GPU, NIC, VARIANT, address, guest, host};
 use domain::code::Code;
@@ -45,6 +46,7 @@ pub(super) fn ready() -> Scene {
         hook: Ok(hook()),
         agent: Ok(Agent::Answers(env!("CARGO_PKG_VERSION").into())),
         policy: Ok(true),
+        security: Ok(Security::default()),
         enabled: Ok(vec!["variantd".into(), "variantd-reserve".into()]),
         journal: Ok(Journal::default()),
         reservations: Ok(Vec::new()),
@@ -105,7 +107,6 @@ pub(super) fn hook() -> Hook {
         program: Some("/usr/sbin/variantd-hook".into()),
         since: Some(at(500)),
         called: None,
-        selinux: false,
     }
 }
 

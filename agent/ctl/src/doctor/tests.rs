@@ -402,7 +402,6 @@ const WARNINGS: &[(Spoil, Code, &str)] = &[
      }), Code::SmmuPair, "one vendor and age"),
     (|s| s.agent = Ok(Agent::Answers("0.0.9".into())), Code::AgentVersion, "'systemctl restart variantd'"),
     (|s| s.enabled = Ok(Vec::new()), Code::UnitDisabled, "'systemctl enable variantd'"),
-    (|s| installed(s).selinux = true, Code::HookConfined, "ausearch"),
 ];
 
 #[test]

@@ -1808,7 +1808,7 @@ codes! {
         severity: Failure,
         explanation: "AppArmor's profile of libvirt's daemon (usr.sbin.libvirtd) lets it run programs of /usr/sbin \
             and /usr/bin and the files below /etc/libvirt/hooks, and a hook elsewhere fails with status 126; so the \
-            package installs it into /usr/sbin. Under SELinux the hook runs in the daemon's own domain.",
+            package installs it into /usr/sbin. There it runs in its own profile (security-modules.md).",
         source: "libvirt, src/security/apparmor/usr.sbin.libvirtd.in",
     }
 
@@ -1889,6 +1889,45 @@ codes! {
             'variantctl topology --matrix' shows the route of each pair.",
         source: "PCIe base specification 6.12 and 10.1; Linux, drivers/pci/pci.c (config_acs) and p2pdma.c; NVIDIA AI Enterprise, \
             optimizing VM configuration, ATS and ACS configuration",
+    }
+
+    /// SELinux has no module for variantd, or it is not in force.
+    SelinuxModule = "VD-DOC-060" {
+        severity: Failure,
+        explanation: "SELinux enforces a policy, and variantd's module is not in it, the files of variantd do not have \
+            their labels, or the agent runs in another domain. Agent and hook then have the rights of another domain, \
+            which libvirt's daemon and modprobe may not serve. 'variantd-selinux load' loads the module, labels the \
+            files and restarts the agent. The check reads file_contexts of the policy, the labels of the programs and \
+            the agent's label.",
+        source: "packaging/selinux/variantd.cil; semodule(8), restorecon(8)",
+    }
+
+    /// A boolean of SELinux's policy keeps a guest from its device.
+    SelinuxBoolean = "VD-DOC-061" {
+        severity: Failure,
+        explanation: "Debian's policy lets QEMU open devices of VFIO only while the boolean virt_use_vfio is on, and it is \
+            off by default; Fedora's policy has no such boolean. While secure_mode_insmod is on, no module can be loaded \
+            until the next boot, so the variant driver must be loaded before.",
+        source: "refpolicy, policy/modules/services/virt.te and policy/modules/kernel/kernel.te; booleans(8)",
+    }
+
+    /// AppArmor does not confine the agent.
+    AppArmorProfile = "VD-DOC-062" {
+        severity: Warning,
+        explanation: "AppArmor is enabled, and the agent does not run in its profile, or only in complain mode. It works, \
+            and only the unit's sandbox limits it. A process keeps the profile that it had when its program started, so the \
+            agent is restarted after the profile is loaded.",
+        source: "apparmor.d(5); packaging/apparmor/variantd",
+    }
+
+    /// AppArmor keeps QEMU from a device of this host.
+    AppArmorDevice = "VD-DOC-063" {
+        severity: Warning,
+        explanation: "libvirt adds the devices of a definition to the profile of its guest: those of iommufd only in newer \
+            versions (12.8 does, 11.3 does not), and EGM in none. The package installs \
+            abstractions/libvirt-qemu.d/variantd, which names both for every guest; libvirt 9.0 of Debian 12 does not \
+            include that folder. Which guest has them is decided by libvirt's private /dev and its list of devices.",
+        source: "libvirt, src/security/virt-aa-helper.c and src/security/apparmor/libvirt-qemu.in",
     }
 
     /// The agent and variantctl have different versions.

@@ -29,10 +29,6 @@ pub(super) fn read(look: &Look) -> Seen<Hook> {
         program,
         since: runnable.min(),
         called: modified(&place(look, CALLED)),
-        selinux: look
-            .root
-            .text("sys/fs/selinux/enforce")
-            .is_ok_and(|text| text == "1"),
     })
 }
 

@@ -9,6 +9,7 @@ mod hook;
 mod journal;
 mod module;
 mod process;
+mod security;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,7 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
         memory_named: memory_named(&look),
         hook: hook::read(&look),
         policy: policy(&look),
+        security: look.if_live(|| security::read(&look)),
         enabled: enabled(&look),
         journal: journal::read(&look, &places.root),
         reservations: reservations(&look, &places.reservations),

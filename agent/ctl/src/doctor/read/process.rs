@@ -53,6 +53,21 @@ fn started(root: &Root, ticks: u64) -> Option<SystemTime> {
     SystemTime::now().checked_sub(age)
 }
 
+/// The label of the oldest process that runs a program of this name.
+pub(super) fn label_of(root: &Root, program: &str) -> Option<String> {
+    let names = root.list("proc").unwrap_or_default();
+    let processes = names
+        .iter()
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    let found = processes.filter_map(|process| {
+        let name = root.text(&format!("proc/{process}/comm")).ok()?;
+        (name == program).then_some(())?;
+        Some((ticks(root, process)?, process))
+    });
+    let (_, process) = found.min()?;
+    label(root, process)
+}
+
 fn label(root: &Root, process: &str) -> Option<String> {
     let text = root.text(&format!("proc/{process}/attr/current")).ok()?;
     Some(text.trim_end_matches(['\0', '\n']).to_owned())
@@ -131,6 +146,9 @@ mod tests {
         assert_eq!(daemon.label.as_deref(), Some("libvirtd (enforce)"));
         assert_eq!(daemon.can_lock, Ok(false));
         assert_eq!(daemon.may_lock, Ok(true));
+        let label = label_of(&root, "libvirtd");
+        assert_eq!(label.as_deref(), Some("libvirtd (enforce)"));
+        assert_eq!(label_of(&root, "variantd"), None);
     }
 
     #[test]
