@@ -4,7 +4,7 @@
 #
 #   code        why the host cannot have the fault                     modified
 #   VD-DOC-018  firmware and kernel find an address for every BAR      'resource' has IORESOURCE_UNSET
-#   VD-DOC-044  the host boots with 'apparmor=0'                       the daemon's label names an enforced profile
+#   VD-DOC-044  this host boots without AppArmor                       the daemon's label names an enforced profile
 #   VD-DEV-005  the GPU has no SR-IOV capability                       its folder has 'sriov_numvfs'
 #   VD-BND-015  the ACPI tables are the firmware's, and in use         the table with the GPUs' memory is empty
 #   VD-BND-009  no driver adds GPU memory to the host here             driver link, 'numa_status' and 'iomem'
