@@ -74,9 +74,9 @@ two_clones() {
     git clone --quiet "$1/one" "$1/another/place/with a longer name"
 }
 
-# built_twice WORK OPTION...: runs packaging/build with these options in both clones; prints the package's path if both are equal
+# built_twice WORK OPTION...: runs packaging/build with these options in both clones; prints the path of each package if both are equal
 built_twice() {
-    local work=$1 clone first='' package
+    local work=$1 clone names='' name
     shift
     for clone in "$work/one" "$work/another/place/with a longer name"; do
         if ! CARGO_TARGET_DIR=$clone/target "$clone/packaging/build" "$@" "$clone/out" >"$work/log" 2>&1; then
@@ -84,13 +84,14 @@ built_twice() {
             echo "'packaging/build${*:+ $*}' failed; its last lines are above" >&2
             return 1
         fi
-        package=$(tail -1 "$work/log")
-        [ -f "$package" ] || { echo "'packaging/build${*:+ $*}' named no package" >&2; return 1; }
-        if [ -n "$first" ] && ! cmp "$first" "$package" >&2; then
-            echo "two builds of '${package##*/}' differ; compare them with diffoscope" >&2
+        names=$(awk -v out="$clone/out/" 'index($0, out) == 1 { print substr($0, length(out) + 1) }' "$work/log")
+        [ -n "$names" ] || { echo "'packaging/build${*:+ $*}' named no package" >&2; return 1; }
+    done
+    for name in $names; do
+        if ! cmp "$work/one/out/$name" "$clone/out/$name" >&2; then
+            echo "two builds of '$name' differ; compare them with diffoscope" >&2
             return 1
         fi
-        first=$package
+        echo "$clone/out/$name"
     done
-    echo "$package"
 }

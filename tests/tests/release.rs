@@ -11,12 +11,14 @@ set -e
 for out in "$@"; do :; done
 mkdir -p "$out"
 case $* in
-*--rpm*) name=variantd-1.2.3-1.x86_64.rpm ;;
+*--rpm*) name=variantd-1.2.3-1.x86_64.rpm policy=variantd-selinux-1.2.3-1.noarch.rpm ;;
 *arm64*) name=variantd_1.2.3_arm64.deb ;;
 *) name=variantd_1.2.3_amd64.deb ;;
 esac
-echo "$name $SOURCE_DATE_EPOCH" >"$out/$name"
-echo "$out/$name"
+for one in ${policy-} "$name"; do
+    echo "$one $SOURCE_DATE_EPOCH" >"$out/$one"
+    echo "$out/$one"
+done
 "#;
 
 /// As [`BUILD`], with the folder in the package.
@@ -182,6 +184,7 @@ fn a_release_has_what_was_built_and_its_signature_verifies() {
             "variantd-1.2.3.provenance.json",
             "variantd-1.2.3.sbom.cdx.json",
             "variantd-1.2.3.tar.gz",
+            "variantd-selinux-1.2.3-1.noarch.rpm",
             "variantd_1.2.3_amd64.deb",
             "variantd_1.2.3_arm64.deb",
         ]
@@ -189,7 +192,7 @@ fn a_release_has_what_was_built_and_its_signature_verifies() {
     let text = fs::read_to_string(scene.out().join("variantd-1.2.3.provenance.json"));
     let statement: serde_json::Value =
         serde_json::from_str(&text.expect("the statement")).expect("JSON");
-    assert_eq!(statement["subject"].as_array().map(Vec::len), Some(5));
+    assert_eq!(statement["subject"].as_array().map(Vec::len), Some(6));
     let output = scene.command("git").args(["rev-parse", "HEAD"]).output();
     let commit = String::from_utf8(output.expect("git").stdout).expect("UTF-8");
     let sources = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];

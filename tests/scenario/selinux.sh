@@ -1,0 +1,110 @@
+# The host boots with SELinux, which enforces Debian's policy 'default' with variantd's module. Definitions, starts, ends, doctor, a crash of
+# the agent, the shared socket, the questions to QEMU, a reservation and udev's rule must work, each program in its own domain, and no
+# denial may name a domain, file or socket of variantd. Debian's policy denies its own domains of libvirt and QEMU what they need, so these
+# domains are permissive; the results show what it would deny them.
+# by name
+# on: x86_64 lsm=selinux
+# kernel: lsm=selinux audit=1 audit_backlog_limit=8192 log_buf_len=8M sysctl.kernel.printk_ratelimit=0
+# packages: policycoreutils selinux-policy-default selinux-utils
+# deadline: 3600
+install_packages
+sed -i 's/^SELINUX=.*/SELINUX=enforcing/' /etc/selinux/config
+/usr/libexec/variantd/variantd-selinux load
+# libvirt's daemons, and its guests with and without KVM
+for domain in virtd_t virtlogd_t svirt_t svirt_prot_exec_t; do echo "(typepermissive $domain)"; done >/root/permissive.cil
+semodule -n -i /root/permissive.cil
+# libvirt's driver for SELinux, which the lab does without elsewhere
+sed -i '/^security_driver/d' /etc/libvirt/qemu.conf
+# The lab's own programs act as an administrator.
+for unit in lab-agent:agent lab-shell:shell; do
+    mkdir -p /etc/systemd/system/${unit%:*}.service.d
+    printf '[Service]\nExecStart=\nExecStart=/bin/bash /lab/%s\nSELinuxContext=system_u:system_r:unconfined_t:s0-s0:c0.c1023\n' ${unit#*:} \
+        >/etc/systemd/system/${unit%:*}.service.d/selinux.conf
+done
+setfiles -F -e /dev -e /proc -e /run -e /share -e /sys /etc/selinux/default/contexts/files/file_contexts / >/dev/null
+sync
+# reboot
+trap 'remove_guests s0; rm -f /etc/variantd/reserved.d/*; systemctl stop variantd-connect.socket; set_driver $GPU0' EXIT
+context() { tr -d '\0' <"/proc/$1/attr/current"; }
+# domain PROCESS: the type of its context
+domain() { context "$1" | cut -d: -f3; }
+label() { stat -c %C "$1" | cut -d: -f3; }
+pid() { systemctl show -p MainPID --value variantd; }
+denials() { dmesg | grep -E 'avc: +denied'; }
+# no_denial WHEN: none names variantd
+no_denial() { ! denials | grep variantd || fail "denied $1"; }
+# The hook's process has the name of its link.
+hook_waits() { pgrep -f '^/etc/libvirt/hooks/qemu.d/variantd '; }
+
+equal 'mode' "$(cat /sys/fs/selinux/enforce)" 1
+within 60 is_connected
+equal 'domain of this scenario' "$(domain self)" unconfined_t
+equal 'domain of the agent' "$(domain "$(pid)")" variantd_t
+equal "domain of libvirt's daemon" "$(domain "$(pidof libvirtd)")" virtd_t
+for file in variantd:variantd_exec_t variantd-hook:variantd_hook_exec_t; do equal "label of ${file%:*}" "$(label /usr/sbin/${file%:*})" ${file#*:}; done
+equal 'label of the run folder' "$(label /run/variantd)" variantd_run_t
+no_denial 'at the boot'
+
+# The boolean of Debian's policy for guests with VFIO is off.
+found VD-DOC-061 virt_use_vfio
+fixed VD-DOC-061
+passes VD-DOC-060 || fail "$(check_line VD-DOC-060)"
+
+# A guest from its definition to its end. While the agent is stopped, its hook waits and shows its domain.
+set_driver $GPU0 pci-stub
+guest s0 $GPU0 >/tmp/s0.xml
+virsh define /tmp/s0.xml >/dev/null
+within 60 is_complete s0
+kill -STOP "$(pid)"
+virsh start s0 --paused >/dev/null &
+starter=$!
+within 60 hook_waits
+for hook in $(hook_waits); do equal 'domain of the hook' "$(domain $hook)" variantd_hook_t; done
+kill -CONT "$(pid)"
+wait $starter || fail 'the guest does not start'
+equal 'driver of the running guest' "$(driver $GPU0)" $VARIANT
+contains 'domain of the guest' "$(context "$(cat /run/libvirt/qemu/s0.pid)")" svirt_
+equal 'label of the file that notes a call' "$(label /run/variantd/called)" variantd_called_t
+within 60 ready || fail "$(variantctl doctor -q --strict)"
+virsh destroy s0 >/dev/null
+is_restored() { [ "$(driver $GPU0)/$(override $GPU0)" = pci-stub/pci-stub ] && no_guest; }
+within 60 is_restored
+no_denial 'at a start and an end'
+
+# The agent crashes under a running guest, and the next one releases its GPU.
+virsh start s0 --paused >/dev/null
+kill -9 "$(pid)"
+within 60 is_connected
+equal 'domain of the next agent' "$(domain "$(pid)")" variantd_t
+virsh destroy s0 >/dev/null
+within 60 is_restored
+no_denial 'at a crash of the agent'
+
+# The other units and udev's rule.
+systemctl restart variantd-probe
+[ -s /run/variantd-probe/answer.json ] || fail 'QEMU did not answer'
+systemctl start variantd-connect.socket
+virsh -c 'qemu+unix:///system?socket=/run/variantd/libvirt-sock' dumpxml s0 >/dev/null || fail 'the shared socket does not serve'
+variantctl bind $GPU0 >/dev/null
+variantctl release $GPU0 >/dev/null
+variantctl reserve $GPU0 >/dev/null
+equal 'label of a reservation' "$(label /etc/variantd/reserved.d/$GPU0.toml)" variantd_reserved_t
+udevadm trigger --action=add --settle /sys/bus/pci/devices/$GPU0
+systemctl start variantd-reserve
+variantctl unreserve --now $GPU0 >/dev/null
+systemctl reload variantd
+no_denial 'at the other units'
+
+# Without the module doctor names it, and its command loads it again.
+/usr/libexec/variantd/variantd-selinux unload
+found VD-DOC-060 'no module for variantd'
+fixed VD-DOC-060
+within 60 is_connected
+equal 'domain of the agent' "$(domain "$(pid)")" variantd_t
+virsh start s0 --paused >/dev/null
+virsh destroy s0 >/dev/null
+within 60 is_restored
+
+echo "= policy version $(cat /sys/fs/selinux/policyvers), enforcing; no denial names variantd"
+denials | sed -n 's/.*denied *\({[^}]*}\).*scontext=[^:]*:[^:]*:\([^:]*\).*tcontext=[^:]*:[^:]*:\([^:]*\).* tclass=\([a-z_0-9]*\) permissive=1.*/\2 \3 \4 \1/p' |
+    sort | uniq -c | sort -rn | sed 's/^ */= Debian'"'"'s policy would deny: /' | head -12
