@@ -30,7 +30,7 @@ use domain::{Attachment, Definition, Domain, NumaMode};
 use planner::attach::{Affects, Attached};
 use planner::fingerprint::Fingerprint;
 use planner::plan::Note;
-use planner::revert::revert;
+use planner::revert::{removed, revert};
 use planner::rewrite::Rewrite;
 use planner::saved_plan::SavedPlan;
 use settings::config::Policy;
@@ -60,6 +60,8 @@ pub struct Options {
     pub egm: Option<bool>,
     /// Set the domain's option for the NUMA layout.
     pub numa: Option<NumaMode>,
+    /// Summarize in the report what was done.
+    pub summary: bool,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             replace: basis.replace,
             egm: basis.egm,
             numa: basis.numa,
+            summary: false,
         }
     }
 }
@@ -92,6 +95,7 @@ impl Trigger {
         replace: false,
         egm: None,
         numa: None,
+        summary: false,
     });
 
     fn options(self) -> Option<Options> {
@@ -142,9 +146,10 @@ impl Preparer {
             let capabilities = self.ask(&mut host_view, before.domain());
             self.take(&mut host_view, before.domain(), options)?;
             let rewrite = host_view.rewrite(&before, options.replace)?;
+            let summary = options.summary.then(|| report::summary(&before, &rewrite));
             if rewrite.text == before.text() {
-                let plan = &rewrite.plan;
-                return Ok(report::of_plan(domain, Outcome::Complete, plan));
+                let report = report::of_plan(domain, Outcome::Complete, &rewrite.plan);
+                return Ok(Report { summary, ..report });
             }
             let attempt = self.fingerprint(before.text(), &rewrite.text);
             if !asked {
@@ -153,7 +158,7 @@ impl Preparer {
             }
             let defined = self.define(&host_view, domain, &before, &rewrite, &capabilities)?;
             if let Some(report) = defined {
-                return Ok(report);
+                return Ok(Report { summary, ..report });
             }
         }
         Err(raced(domain).into())
@@ -270,6 +275,7 @@ impl Preparer {
         for _ in 0..ATTEMPTS {
             let before = self.read(domain)?;
             let after = revert(&before)?;
+            let removed = planner::json::value(&removed(&before, &after));
             // Our own define causes an event, which must find the domain opted out.
             self.context.opted_out.insert(&domain.uuid);
             let before = before.text();
@@ -278,7 +284,10 @@ impl Preparer {
             {
                 continue;
             }
-            return Ok(report::of(domain, Outcome::Reverted));
+            return Ok(Report {
+                summary: Some(removed),
+                ..report::of(domain, Outcome::Reverted)
+            });
         }
         Err(raced(domain).into())
     }

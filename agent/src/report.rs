@@ -4,7 +4,12 @@ use api::report::{Item, Outcome, Report};
 
 use crate::failure::PrepareError;
 use crate::libvirt::DomainRef;
+use domain::Definition;
+use planner::json;
 use planner::plan::Plan;
+use planner::rewrite::Rewrite;
+use planner::summary::Summary;
+use serde_json::Value;
 
 /// A report without a plan.
 pub(crate) fn of(domain: &DomainRef, outcome: Outcome) -> Report {
@@ -30,6 +35,11 @@ pub(crate) fn of_plan(domain: &DomainRef, outcome: Outcome, plan: &Plan) -> Repo
         notes: notes.collect(),
         ..of(domain, outcome)
     }
+}
+
+/// What a rewrite does, for people.
+pub(crate) fn summary(before: &Definition, rewrite: &Rewrite) -> Value {
+    json::value(&Summary::of_rewrite(before, rewrite))
 }
 
 /// A report of a refusal or failure.

@@ -600,6 +600,11 @@ impl Worker {
             }
             _ => debug!("domain '{domain}': {:?}", report.outcome),
         }
+        // The summary is for the caller alone.
+        let report = Report {
+            summary: None,
+            ..report
+        };
         self.keep(domain, report);
     }
 

@@ -105,7 +105,7 @@ echo 10:127 >/tmp/vendor/sys/class/misc/iommu/dev
 # planned: the SMMUv3 of a guest in a plan for that host
 planned() {
     sed 's/^.*"stack":\({.*}\),"notes":.*/\1/' /var/lib/variantd/stack.json >/tmp/stack.json
-    variantctl --host /tmp/vendor plan --target /tmp/stack.json /tmp/n0.xml 2>&1
+    variantctl --host /tmp/vendor plan --diff --target /tmp/stack.json /tmp/n0.xml 2>&1
 }
 guest n0 $GPU0 | sed "/<kernel>/,/<cmdline>/d; s/arch='x86_64' machine='q35'/arch='aarch64' machine='virt'/; /<apic/d
     s,</os>,<loader readonly='yes' type='pflash'>/tmp/firmware</loader><nvram>/tmp/variables</nvram></os>,

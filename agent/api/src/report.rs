@@ -2,6 +2,7 @@
 
 use domain::DomainUuid;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
@@ -26,6 +27,9 @@ pub struct Report {
     pub sentence: Option<String>,
     /// The refusal's code.
     pub code: Option<String>,
+    /// What was done, as the planner summarizes it; only in the reply to a caller that asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Value>,
 }
 
 /// The outcome of preparing a domain.
@@ -90,6 +94,7 @@ impl Report {
             notes: Vec::new(),
             sentence: None,
             code: None,
+            summary: None,
         }
     }
 }

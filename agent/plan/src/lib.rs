@@ -17,6 +17,7 @@ pub mod rewrite;
 pub mod saved_plan;
 pub mod size;
 pub mod stack;
+pub mod summary;
 pub mod target;
 pub mod toml_text;
 mod version;

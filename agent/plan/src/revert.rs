@@ -12,6 +12,7 @@ use crate::plan::{
     alias, cells, command_line, driver, egm, expander, link, mark as plan_mark, numa, placement,
     table, window,
 };
+use crate::summary::removed::Removed;
 use domain::code::Code;
 use domain::edit::{self, Edit};
 use domain::refusal::Refusal;
@@ -29,6 +30,17 @@ pub fn revert(definition: &Definition) -> Result<String, Refusal> {
     // The pieces were planned for the definition with the layout, so the layout is removed last.
     let without = Definition::parse(text)?;
     applied(without.text(), &layout::undo(without.domain()))
+}
+
+/// What [`revert`] removed from a definition to get `after`.
+#[must_use]
+pub fn removed(definition: &Definition, after: &str) -> Removed {
+    let (text, domain) = (definition.text(), definition.domain());
+    let pieces = domain.mark.as_ref();
+    let pieces = pieces.map_or_else(Vec::new, |mark| Undo { domain, mark }.edits());
+    // The layout lies around the pieces: in the definition that has both it is where it is without them.
+    let layout = domain.layout.as_ref().map(|_| layout::undo(domain));
+    Removed::of(text, after, pieces.iter().chain(layout.iter().flatten()))
 }
 
 /// The same with a NUMA layout that was added.

@@ -92,6 +92,7 @@ impl<'a> Call<'a> {
             replace: self.flag("replace"),
             egm: self.has("egm").then(|| self.flag("egm")),
             numa: numa.transpose()?,
+            summary: self.flag("summary"),
         })
     }
 

@@ -22,6 +22,7 @@ use api::report::Report;
 use domain::refusal::Refusal;
 use planner::json;
 use planner::saved_plan::{Findings, SavedPlan};
+use planner::summary::Summary;
 
 use run::Deferred;
 
@@ -176,8 +177,9 @@ impl Manager {
     }
 
     /// Completes a domain's definition and returns the added elements as JSON. Options `replace` (b), `egm` (b) and
-    /// `numa` (s) as for `Plan`. Option `plan` (s), alone: make exactly the edits that `Plan` returned, or
-    /// refuse if the definition, host, recipes or versions changed since.
+    /// `numa` (s) as for `Plan`. Option `plan` (s), without these: make exactly the edits that `Plan` returned, or
+    /// refuse if the definition, host, recipes or versions changed since. Option `summary` (b): the JSON also has what
+    /// was done as `variantctl prepare` prints it, a form that may change.
     async fn prepare(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -191,7 +193,12 @@ impl Manager {
             call.admit(&About::Domain(domain.clone())).await?;
             let saved = plan.map(|text| saved(&call, text)).transpose()?;
             Ok(match saved {
-                Some(saved) => self.worker.apply(domain, saved).await?,
+                Some(saved) => {
+                    let summary = call.flag("summary");
+                    let summary = summary.then(|| json::value(&Summary::of(&saved)));
+                    let report = self.worker.apply(domain, saved).await?;
+                    Report { summary, ..report }
+                }
                 None => {
                     let trigger = Trigger::Request(call.plan_options()?);
                     self.worker.prepare(domain, trigger).await?
@@ -201,8 +208,9 @@ impl Manager {
         prepared.await
     }
 
-    /// Removes the elements that were added to a domain's definition and returns them as JSON; the agent then ignores
-    /// the domain until a caller calls `Prepare`.
+    /// Removes the elements that were added to a domain's definition and returns the outcome as JSON; the agent then ignores
+    /// the domain until a caller calls `Prepare`. Option `summary` (b): the JSON also has what was removed as
+    /// `variantctl revert` prints it, a form that may change.
     async fn revert(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -213,7 +221,9 @@ impl Manager {
         let reverted = call.json(async {
             let domain = call.domain(domain).await?;
             call.admit(&About::Domain(domain.clone())).await?;
-            Ok(self.worker.prepare(domain, Trigger::Revert).await?)
+            let report = self.worker.prepare(domain, Trigger::Revert).await?;
+            let summary = report.summary.filter(|_| call.flag("summary"));
+            Ok(Report { summary, ..report })
         });
         reverted.await
     }

@@ -43,10 +43,13 @@ pub(super) static ALL: [Method; 18] = [
             Choice::flag("egm"),
             Choice::text("numa"),
             Choice::text("plan"),
+            Choice::flag("summary"),
         ])
         .taking(saved_plan::MAX_BYTES)
         .job(Operation::Prepare),
-    Method::asks("Revert", Action::Prepare).job(Operation::Revert),
+    Method::asks("Revert", Action::Prepare)
+        .with(&[Choice::flag("summary")])
+        .job(Operation::Revert),
     Method::asks("Wait", Action::Prepare),
     Method::asks("WaitPending", Action::Plan).in_turn(),
     Method::asks("Bind", Action::Bind)

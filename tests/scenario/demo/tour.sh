@@ -41,7 +41,7 @@ say '## Define a guest'
 say 'The definition has one plain `<hostdev>`:'
 show "sed -n '/<hostdev/,/<\\/hostdev>/p' guest.xml"
 say 'The plan shows what the definition lacks. It changes nothing:'
-show "variantctl plan guest.xml | grep '^#'"
+show "variantctl plan --diff guest.xml | grep '^#'"
 show 'virsh define guest.xml'
 say 'The agent completes the definition, which takes about as long as `virsh define` itself. A script waits for it:'
 show 'variantctl wait guest'
@@ -65,4 +65,4 @@ say '## Stop it, and revert'
 show 'virsh destroy guest'
 show "ls /sys/bus/pci/devices/$GPU0/driver || echo 'no driver, as before'"
 say '`revert` removes exactly what was added to the definition:'
-show 'variantctl revert guest'
+show 'variantctl revert guest | head -1'

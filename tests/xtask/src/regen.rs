@@ -74,6 +74,7 @@ const PARTS: [(Part, &str, &[&[&str]]); 8] = [
             &["planner", "--lib"],
             &["ctl", "--lib"],
             &["ctl", "--test", "cli"],
+            &["ctl", "--test", "golden", "summary"],
         ],
     ),
 ];

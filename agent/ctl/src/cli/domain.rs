@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zbus::{Connection, Variant};
 
+use super::diff::Color;
 use super::problem::{Coded, Exit, Problem};
-use super::{input, output};
+use super::{input, output, summary};
 use api::client::{Fault, ManagerProxy, Options};
 use api::refused::{self, Kind};
 use api::report::{Item, Outcome, Report};
@@ -17,6 +18,8 @@ use domain::NumaMode;
 use domain::code::Code;
 use domain::refusal::Refusal;
 use planner::saved_plan::{Findings, MAX_BYTES, SavedPlan};
+use planner::summary::removed::Removed;
+use planner::summary::{Summary, fold};
 
 /// What the user asks of a plan.
 #[derive(Clone, Copy)]
@@ -38,7 +41,8 @@ impl Wanted {
 /// Completes a domain's definition and prints the added elements.
 pub(super) fn prepare(domain: &str, wanted: Wanted, as_json: bool) -> Result<(), Problem> {
     let report = ask_for_report(Effect::Changes, async |manager| {
-        manager.prepare(domain, wanted.options()).await
+        let options = wanted.options().into_iter().chain(summarized(as_json));
+        manager.prepare(domain, options.collect()).await
     })?;
     tell(&report, as_json)
 }
@@ -51,7 +55,8 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
     let uuid = saved.uuid.map(|uuid| uuid.to_string());
     let own = uuid.unwrap_or(saved.domain);
     let report = ask_for_report(Effect::Changes, async |manager| {
-        let options = options([("plan", text.as_str().into())]);
+        let plan = [("plan", text.as_str().into())];
+        let options = options(plan.into_iter().chain(summarized(as_json)));
         manager.prepare(domain.unwrap_or(&own), options).await
     })?;
     tell(&report, as_json)
@@ -77,7 +82,7 @@ pub(super) fn complete(xml: &str, wanted: Wanted) -> Result<(String, Findings), 
 /// Removes the added elements from a domain's definition.
 pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
     let report = ask_for_report(Effect::Changes, async |manager| {
-        manager.revert(domain, options([])).await
+        manager.revert(domain, options(summarized(as_json))).await
     })?;
     tell(&report, as_json)
 }
@@ -96,6 +101,11 @@ pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(),
         return Err(Problem::Failed(text));
     }
     Ok(())
+}
+
+/// The option to get what was done in a form for people.
+fn summarized(as_json: bool) -> Option<(&'static str, Variant<'static>)> {
+    (!as_json).then(|| ("summary", true.into()))
 }
 
 /// Options of a call: these, and the option to get a refusal as fields.
@@ -207,30 +217,43 @@ fn tell(report: &Answered, as_json: bool) -> Result<(), Problem> {
         return output::object(json!({"report": report.json}));
     }
     let report = &report.read;
-    let domain = &report.domain;
-    let printed = match report.outcome {
-        Outcome::Completed => format!("domain '{domain}' was completed\n"),
-        Outcome::Complete => format!("domain '{domain}' is complete\n"),
-        Outcome::Reverted => {
-            format!("domain '{domain}' is reverted; it waits for 'variantctl prepare {domain}'\n")
-        }
-        Outcome::Foreign => format!("domain '{domain}' has no device that a recipe covers\n"),
-        Outcome::OnRequest | Outcome::Refused | Outcome::Failed => String::new(),
-    };
-    let changes = report
-        .changes
-        .iter()
-        .map(|change| format!("  {}\n", line(change)));
+    // A note that several devices share is printed once.
     let notes = report.notes.iter();
-    let notes: String = notes
-        .map(|note| format!("note: {}\n", line(note)))
-        .collect();
+    let notes = notes.map(|note| ((), format!("note: {} {}", note.code, note.text)));
+    let notes = fold::groups(notes).into_iter();
+    let notes: String = notes.map(|(_, text)| format!("{text}\n")).collect();
     output::say_lines(&notes);
-    output::text(&(printed + &changes.collect::<String>()))
+    let domain = &report.domain;
+    let heading = match report.outcome {
+        Outcome::Completed => format!("domain '{domain}' was completed"),
+        Outcome::Complete => format!("domain '{domain}' is complete"),
+        Outcome::Reverted => {
+            format!("domain '{domain}' is reverted; it waits for 'variantctl prepare {domain}'")
+        }
+        Outcome::Foreign => format!("domain '{domain}' has no device that a recipe covers"),
+        Outcome::OnRequest | Outcome::Refused | Outcome::Failed => return Ok(()),
+    };
+    match (&report.summary, report.outcome) {
+        (Some(removed), Outcome::Reverted) => {
+            let removed = Removed::deserialize(removed).map_err(unread)?;
+            summary::print_removed(&heading, &removed)
+        }
+        (Some(done), Outcome::Completed) => {
+            let done = Summary::deserialize(done).map_err(unread)?;
+            let heading = format!("{heading}: {}", summary::in_words(done.lines));
+            summary::print(&heading, &done, Color::Auto)
+        }
+        _ => output::text(&format!("{heading}\n{}", changes(&report.changes))),
+    }
 }
 
-fn line(item: &Item) -> String {
-    let path = item.path.as_ref();
-    let path = path.map_or(String::new(), |path| format!("{path} "));
-    format!("{} {path}{}", item.code, item.text)
+/// The changes of a report without a summary, those of one kind once.
+fn changes(items: &[Item]) -> String {
+    let texts = items.iter().map(|item| {
+        let path = item.path.as_deref().map(planner::summary::element);
+        let path = path.map_or(String::new(), |path| format!("{path} "));
+        ((), format!("{} {path}{}", item.code, item.text))
+    });
+    let groups = fold::groups(texts).into_iter();
+    groups.map(|(_, text)| format!("  {text}\n")).collect()
 }

@@ -83,7 +83,14 @@ const EXAMPLES: [(&str, &[Example]); 29] = [
     (
         "plan",
         &[
-            ("what a file lacks, as a diff", "variantctl plan guest.xml"),
+            (
+                "what a file lacks, on one screen",
+                "variantctl plan guest.xml",
+            ),
+            (
+                "the same as a diff, for patch(1)",
+                "variantctl plan --diff guest.xml",
+            ),
             (
                 "the same for older versions of libvirt and QEMU",
                 "variantctl plan --target libvirt=11.3,qemu=10.0 guest.xml",

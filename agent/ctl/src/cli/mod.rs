@@ -35,6 +35,8 @@ mod region;
 mod reserve;
 mod snapshot;
 mod stack;
+mod summary;
+mod table;
 mod target;
 mod topology;
 
@@ -112,7 +114,7 @@ enum Verb {
     Atomics(atomics::Request),
     /// Show a NUMA layout for a guest on this host: cells at its devices, pins, memory, huge pages, distances; changes nothing
     Layout(layout::Request),
-    /// Show what a domain needs, as a diff with the reason for each part
+    /// Show what a domain needs: the missing pieces with their reasons, and the guest's cells; --diff shows the lines
     Plan(Request),
     /// Complete a domain definition and print it; libvirt is not touched
     Rewrite(Definition),
@@ -284,7 +286,10 @@ struct Request {
     subject: PathBuf,
     #[command(flatten)]
     wanted: PlanArguments,
-    /// When to colour the diff
+    /// Print the unified diff with the reason for each part, for reading or patch(1), instead of a summary
+    #[arg(long)]
+    diff: bool,
+    /// When to use colours
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: diff::Color,
     /// Print which of the hosts in FILE it fits; FILE has a snapshot or recorded host in each line ('-' for standard input)

@@ -1,4 +1,4 @@
-//! `variantctl plan`, `rewrite` and `revert --file`: the missing elements of a definition as a diff, the completed text,
+//! `variantctl plan`, `rewrite` and `revert --file`: the missing elements of a definition as a summary or diff, the completed text,
 //! and the text without the added elements.
 
 use std::path::Path;
@@ -8,15 +8,18 @@ use kernel_glue::host::{Gap, Host};
 
 use super::capacity::Facts;
 use super::problem::Problem;
-use super::{Cli, Definition, HostView, Request, diff, domain, host_view, input, output, region};
+use super::{
+    Cli, Definition, HostView, Request, diff, domain, host_view, input, output, region, summary,
+};
 use ::domain::MAX_BYTES;
-use ::domain::refusal::about;
+use ::domain::code::Code;
 use planner::plan::PlanInput;
 use planner::rewrite::{self, Rewrite};
-use planner::saved_plan::{Note, SavedPlan};
+use planner::saved_plan::{Note, PlannedDevice, SavedPlan};
+use planner::summary::Summary;
 use planner::target::{Target, Versions};
 
-/// Prints the plan for a file or a domain: the devices, then the diff with the reasons.
+/// Prints the plan for a file or a domain: a summary, or the devices and the diff with the reasons.
 pub(super) fn show(cli: &Cli, request: &Request) -> Result<(), Problem> {
     if is_file(&request.subject) {
         return show_file(&host_view(cli)?, request);
@@ -78,7 +81,8 @@ fn show_file(host_view: &HostView, request: &Request) -> Result<(), Problem> {
     if host_view.json {
         return output::object(json(&saved_plan)?);
     }
-    print(&saved_plan, &request.subject.to_string_lossy(), request)?;
+    let name = request.subject.to_string_lossy();
+    print(&saved_plan, &name, request)?;
     let devices = saved_plan.devices.iter().map(|one| one.address);
     assumptions(host_view, &devices.collect::<Vec<_>>(), &request.wanted);
     Ok(())
@@ -127,44 +131,94 @@ fn assumed(host_view: &HostView) -> Target {
 }
 
 fn print(saved_plan: &SavedPlan, name: &str, request: &Request) -> Result<(), Problem> {
-    output::text(&summary(saved_plan))?;
-    diff::print(saved_plan, name, request.color)?;
+    match request.diff {
+        true => {
+            output::text(&devices_and_heading(saved_plan))?;
+            diff::print(saved_plan, name, request.color)?;
+        }
+        false => {
+            let summary = Summary::of(saved_plan);
+            let heading = match saved_plan.hunks.is_empty() {
+                true => outcome(saved_plan),
+                false => {
+                    let lines = summary::in_words(summary.lines);
+                    format!("{}: {lines}; '--diff' shows them", outcome(saved_plan))
+                }
+            };
+            summary::print(&heading, &summary, request.color)?;
+        }
+    }
     notes(&saved_plan.notes);
     Ok(())
 }
 
-fn summary(saved_plan: &SavedPlan) -> String {
-    let devices: String = saved_plan
-        .devices
-        .iter()
-        .map(|one| {
-            let nodes: kernel_glue::numa::RangeList =
-                one.host_nodes.iter().map(|node| u32::from(*node)).collect();
-            let cells = match one.cells.is_empty() {
-                true => String::new(),
-                false => format!(", guest cells {} for host nodes {nodes}", one.cells),
-            };
-            format!(
-                "{} {} by recipe {}: driver {}{cells}\n",
-                one.address, one.label, one.recipe, one.driver
-            )
-        })
-        .collect();
+/// Whether the definition is complete.
+fn outcome(saved_plan: &SavedPlan) -> String {
     let domain = &saved_plan.domain;
     match (saved_plan.devices.is_empty(), saved_plan.changes.len()) {
-        (true, _) => format!("domain '{domain}' has no device that a recipe covers\n"),
+        (true, _) => format!("domain '{domain}' has no device that a recipe covers"),
         (false, 0) if saved_plan.changed => {
-            format!("{devices}domain '{domain}' is complete, and its options change:\n")
+            format!("domain '{domain}' is complete, and its options change")
         }
-        (false, 0) => format!("{devices}domain '{domain}' is complete\n"),
-        (false, 1) => format!("{devices}domain '{domain}' lacks 1 piece:\n"),
-        (false, count) => format!("{devices}domain '{domain}' lacks {count} pieces:\n"),
+        (false, 0) => format!("domain '{domain}' is complete"),
+        (false, 1) => format!("domain '{domain}' lacks 1 piece"),
+        (false, count) => format!("domain '{domain}' lacks {count} pieces"),
     }
 }
 
+/// The text above a diff.
+fn devices_and_heading(saved_plan: &SavedPlan) -> String {
+    let device = |one: &PlannedDevice| {
+        let nodes: kernel_glue::numa::RangeList =
+            one.host_nodes.iter().map(|node| u32::from(*node)).collect();
+        let cells = match one.cells.is_empty() {
+            true => String::new(),
+            false => format!(", guest cells {} for host nodes {nodes}", one.cells),
+        };
+        format!(
+            "{} {} by recipe {}: driver {}{cells}\n",
+            one.address, one.label, one.recipe, one.driver
+        )
+    };
+    let devices: String = saved_plan.devices.iter().map(device).collect();
+    let end = match saved_plan.hunks.is_empty() {
+        true => "",
+        false => ":",
+    };
+    format!("{devices}{}{end}\n", outcome(saved_plan))
+}
+
+/// Prints notes, one that several devices share once.
 pub(super) fn notes(notes: &[Note]) {
-    let note = |note: &Note| format!("note: {} ({})\n", about(note.device, &note.text), note.code);
-    output::say_lines(&notes.iter().map(note).collect::<String>());
+    let texts = notes.iter().map(|note| {
+        let about = (note.code, note.device.is_some());
+        (about, note.device, &note.text)
+    });
+    output::say_lines(&grouped(texts));
+}
+
+/// A line for each note; the devices of equal notes are a list.
+fn grouped<'n>(
+    notes: impl Iterator<Item = ((Code, bool), Option<PciAddress>, &'n String)>,
+) -> String {
+    let mut groups: Vec<((Code, bool), &String, Vec<PciAddress>)> = Vec::new();
+    for (about, device, text) in notes {
+        match groups
+            .iter_mut()
+            .find(|(known, same, _)| *known == about && *same == text && about.1)
+        {
+            Some((_, _, devices)) => devices.extend(device),
+            None => groups.push((about, text, device.into_iter().collect())),
+        }
+    }
+    let line = |((code, _), text, devices): ((Code, bool), &String, Vec<PciAddress>)| {
+        let named: Vec<String> = devices.iter().map(|one| format!("'{one}'")).collect();
+        match named.is_empty() {
+            true => format!("note: {text} ({code})\n"),
+            false => format!("note: {}: {text} ({code})\n", named.join(", ")),
+        }
+    };
+    groups.into_iter().map(line).collect()
 }
 
 /// Prints the assumptions of a plan of a file, and the unavailable facts.

@@ -94,6 +94,7 @@ golden!(
     gb200_plan,
     "gb200-4gpu",
     "plan",
+    "--diff",
     "gb200-third-and-fourth.xml"
 );
 golden!(

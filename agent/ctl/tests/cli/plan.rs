@@ -49,7 +49,7 @@ fn on_a_terminal(arguments: &[&str], no_color: bool) -> String {
         .current_dir(data("golden"))
         .arg("--host")
         .arg(host("gh200-1gpu"))
-        .args(["plan", "gh200.xml"])
+        .args(["plan", "--diff", "gh200.xml"])
         .args(arguments)
         .env_clear()
         .env("TERM", "xterm")
@@ -71,7 +71,7 @@ fn on_a_terminal(arguments: &[&str], no_color: bool) -> String {
 #[test]
 fn a_diff_has_colours_only_on_a_terminal_by_default() {
     let piped = |arguments: &[&str]| {
-        let arguments = [&["plan", "gh200.xml"][..], arguments].concat();
+        let arguments = [&["plan", "--diff", "gh200.xml"][..], arguments].concat();
         stdout(&variantctl(&host("gh200-1gpu"), &arguments))
     };
     let coloured = |text: &str| text.contains("\u{1b}[32m+") && text.contains("\u{1b}[33m# VD-");

@@ -9,6 +9,7 @@ mod nccl;
 mod numa;
 mod published;
 mod stack;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
@@ -37,7 +38,7 @@ fn diff(before: &str, after: &str, names: (&str, &str)) -> String {
 
 /// What `variantctl` says of a case for one target.
 fn generated(case: &Case, target: &str) -> Files {
-    let plan = case.run(target, &["plan"], None);
+    let plan = case.run(target, &["plan", "--diff"], None);
     let rewrite = case.run(target, &["rewrite"], None);
     let name = format!("{} for {target}", case.name);
     assert_eq!(stderr(&plan), stderr(&rewrite), "{name}");

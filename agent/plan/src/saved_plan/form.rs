@@ -70,7 +70,7 @@ pub struct Note {
 }
 
 impl PlannedDevice {
-    pub(super) fn of(planned: &Planned) -> Self {
+    pub(crate) fn of(planned: &Planned) -> Self {
         Self {
             address: planned.address,
             recipe: planned.recipe.clone(),
@@ -83,7 +83,7 @@ impl PlannedDevice {
 }
 
 impl Addition {
-    pub(super) fn of(change: &Change) -> Self {
+    pub(crate) fn of(change: &Change) -> Self {
         let replacement = |edit: &Edit| Replacement {
             start: edit.span.start,
             end: edit.span.end,
@@ -119,7 +119,7 @@ impl Note {
 }
 
 /// A value in its printed form.
-pub(super) mod text {
+pub(crate) mod text {
     use std::fmt::Display;
     use std::str::FromStr;
 

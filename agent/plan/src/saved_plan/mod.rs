@@ -23,6 +23,7 @@ use domain::{Definition, DomainUuid};
 
 pub use basis::Basis;
 pub use diff::{Hunk, Reason};
+pub(crate) use form::text;
 pub use form::{Addition, Note, PlannedDevice};
 
 /// The version of the form.
@@ -103,6 +104,19 @@ pub fn hunks(text: &str, changes: &[Change]) -> Vec<Hunk> {
     diff::hunks(text, changes)
 }
 
+/// The diff of a plan for `text`, with its reasons.
+pub(crate) fn hunks_of(text: &str, rewrite: &Rewrite) -> Vec<Hunk> {
+    let Rewrite {
+        text: after,
+        base,
+        plan,
+    } = rewrite;
+    match base == text {
+        true => diff::hunks(text, &plan.changes),
+        false => replaced::hunks(text, base, after, &plan.changes),
+    }
+}
+
 /// The version alone, to report another version before other differences.
 #[derive(Deserialize)]
 struct Versioned {
@@ -116,16 +130,11 @@ impl SavedPlan {
     /// The refusals of [`rewrite::rewrite`].
     pub fn make(definition: &Definition, input: &PlanInput<'_>) -> Result<Self, Refusal> {
         let (text, domain) = (definition.text(), definition.domain());
+        let rewrite = rewrite::rewrite(definition, input)?;
+        let hunks = hunks_of(text, &rewrite);
         let Rewrite {
-            text: after,
-            base,
-            plan,
-        } = rewrite::rewrite(definition, input)?;
-        let hunks = if base == text {
-            diff::hunks(text, &plan.changes)
-        } else {
-            replaced::hunks(text, &base, &after, &plan.changes)
-        };
+            text: after, plan, ..
+        } = rewrite;
         Ok(Self {
             version: VERSION,
             basis: Basis::of(definition, input),

@@ -1,4 +1,4 @@
-//! Reports on AtomicOps for people: a table, and for each device its path as a tree.
+//! Reports on AtomicOps for people: a table, and for each device its path as a tree. Devices with the same answers are one entry.
 
 use std::path::Path;
 
@@ -9,10 +9,14 @@ use super::super::problem::Problem;
 use super::super::{hint, output};
 use planner::atomics::{Answer, Bus, Element, Finding, Judgement, Report, in_words, word};
 use planner::recipe::Need;
+use planner::summary::fold::Folded;
 
 const HEAD: [&str; 7] = [
     "DEVICE", "WIDTH", "HOST", "GUEST", "DRIVER", "VERDICT", "RULE",
 ];
+
+/// Begin of the line about the place in the guest.
+const GUEST: &str = "  guest: ";
 
 pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
     if reports.is_empty() {
@@ -20,12 +24,58 @@ pub(super) fn print(reports: &[Report], host: &Path) -> Result<(), Problem> {
         output::say(&format!("no device has a recipe; name one of '{all}'"));
         return Ok(());
     }
+    let alike = alike(reports);
     let head = HEAD.map(str::to_owned).to_vec();
-    let rows = reports.iter().flat_map(rows);
+    let rows = alike.iter().flat_map(|(reports, _)| rows(reports));
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     output::text(&output::columns(&rows))?;
-    let details: String = reports.iter().map(details).collect();
+    let details: String = alike.iter().map(|(_, text)| text.as_str()).collect();
     output::text(&details)
+}
+
+/// Reports that differ only in addresses and places in the guest, and what they print together.
+fn alike(reports: &[Report]) -> Vec<(Vec<&Report>, String)> {
+    let mut groups: Vec<(String, Vec<&Report>, Vec<Folded>)> = Vec::new();
+    for report in reports {
+        let text = details(report);
+        let verdicts = rows(&[report]).into_iter().map(|row| row[1..].join(" "));
+        let form: String = verdicts
+            .chain([text.clone()])
+            .map(|text| form(&text))
+            .collect();
+        match groups.iter_mut().find(|(known, ..)| *known == form) {
+            Some((_, reports, lines)) => {
+                reports.push(report);
+                for (line, text) in lines.iter_mut().zip(text.lines()) {
+                    line.join(text);
+                }
+            }
+            None => groups.push((form, vec![report], text.lines().map(Folded::new).collect())),
+        }
+    }
+    let print = |(_, reports, lines): (_, Vec<_>, Vec<Folded>)| {
+        let lines = lines.iter().map(|line| format!("{line}\n"));
+        (reports, lines.collect())
+    };
+    groups.into_iter().map(print).collect()
+}
+
+/// A text without addresses of devices and places in the guest.
+fn form(text: &str) -> String {
+    let line = |line: &str| {
+        let is_place = line.starts_with(GUEST);
+        let word = |word: &str| {
+            let bare = word.trim_matches(|one: char| one.is_ascii_punctuation());
+            let is_number = is_place && bare.parse::<u32>().is_ok();
+            match is_number || bare.parse::<PciAddress>().is_ok() {
+                true => word.replace(bare, "@"),
+                false => word.to_owned(),
+            }
+        };
+        let words: Vec<String> = line.split(' ').map(word).collect();
+        words.join(" ") + "\n"
+    };
+    text.lines().map(line).collect()
 }
 
 /// Unreadable facts of the host as a whole and on the paths of these devices.
@@ -41,7 +91,13 @@ pub(super) fn concerned(gaps: &[Gap], reports: &[Report]) -> Vec<Gap> {
     gaps.iter().filter(ours).cloned().collect()
 }
 
-fn rows(report: &Report) -> Vec<Vec<String>> {
+/// The rows of reports with the same answers.
+fn rows(reports: &[&Report]) -> Vec<Vec<String>> {
+    let report = reports[0];
+    let device = match reports.len() {
+        1 => report.address.to_string(),
+        count => format!("{} and {} more", report.address, count - 1),
+    };
     let guest = report
         .guest
         .as_ref()
@@ -54,7 +110,7 @@ fn rows(report: &Report) -> Vec<Vec<String>> {
             _ => "-",
         };
         let cells = [
-            report.address.to_string(),
+            device.clone(),
             width.to_string(),
             printed(report.host.of(width)).to_owned(),
             guest.to_owned(),
@@ -230,7 +286,7 @@ fn guest(report: &Report) -> String {
         true => String::new(),
         false => format!("   <-- {}", codes.join(", ")),
     };
-    format!("  guest: {}{slot}{how}{failing}\n", place.bus)
+    format!("{GUEST}{}{slot}{how}{failing}\n", place.bus)
 }
 
 fn asked(report: &Report) -> String {
