@@ -365,6 +365,7 @@ fn a_caller_sets_the_option_for_egm_which_stays() {
         replace: false,
         egm: Some(egm),
         numa: None,
+        summary: false,
     };
     // No upstream libvirt has EGM memory.
     let refused = scene.prepare(Trigger::Request(options(true)));
@@ -397,6 +398,7 @@ fn the_text_of_a_transient_guest_gets_the_option_for_egm_only_on_request() {
             replace: false,
             egm,
             numa: None,
+            summary: false,
         };
         scene.preparer.propose_text(guest(GPU), options)
     };
