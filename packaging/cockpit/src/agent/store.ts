@@ -1,0 +1,195 @@
+/* The agent's state as the page shows it: kept up to date by signals, read again after the agent was away. */
+
+import { useSyncExternalStore } from "react";
+
+import { line } from "./decode";
+import { Bus, Fault, type Operation, isDevice, isJob } from "./bus";
+import { type Device, type Domain, type Job, deviceProperties } from "./reply";
+
+/* A job; 'path' is its object. 'isLost': the agent ended before the job did. */
+export interface ShownJob extends Job { path: string, isLost: boolean }
+export interface Event { key: number, time: Date, subject: string, text: string }
+
+export interface State {
+    agent: "connecting" | "here" | "away",
+    /* Why the agent is away. */
+    reason: string,
+    devices: Map<string, Device>,
+    domains: Domain[],
+    jobs: ShownJob[],
+    events: Event[],
+}
+
+/* Entries that the page keeps. */
+const MAX_EVENTS = 200;
+const MAX_JOBS = 50;
+/* One read for all signals of this time. */
+const REST_MS = 150;
+const RETRY_MS = [1000, 2000, 5000, 10_000];
+
+const isEnd = (job: ShownJob): boolean => job.isLost || !["waiting", "working"].includes(job.state);
+
+class Store {
+    bus: Bus | null = null;
+    private state: State = { agent: "connecting", reason: "", devices: new Map(), domains: [], jobs: [], events: [] };
+    private readonly listeners = new Set<() => void>();
+    private timer: number | null = null;
+    private attempt = 0;
+    private events = 0;
+
+    readonly subscribe = (listener: () => void): (() => void) => {
+        this.listeners.add(listener);
+        return () => { this.listeners.delete(listener) };
+    };
+
+    readonly get = (): State => this.state;
+
+    /* Opens a channel; again after Cockpit's privileges changed or the bus was lost. */
+    connect(): void {
+        this.bus?.close();
+        const bus = new Bus();
+        this.bus = bus;
+        bus.channel.subscribe({ path_namespace: "/org/variantd1" }, (...signal) => { this.signalled(bus, signal) });
+        /* The namespace above ends at a '/'; jobs are beside it. */
+        bus.channel.subscribe({ path_namespace: "/org/variantd1_job" }, (path, ...signal) => {
+            if (isJob(path))
+                this.signalled(bus, [path, ...signal]);
+        });
+        bus.channel.addEventListener("owner", (_, owner) => {
+            if (this.bus === bus)
+                this.owned(owner);
+        });
+        bus.channel.addEventListener("close", (_, reason) => {
+            if (this.bus === bus)
+                this.lost(reason.message ?? reason.problem ?? "the bus closed the connection");
+        });
+        this.soon(0);
+    }
+
+    /* Starts a job and follows it. */
+    async start(operation: Operation, subject: string, options: Record<string, CockpitVariant> = {}): Promise<string> {
+        const path = await this.agentBus().start(operation, subject, options);
+        await this.readJob(path);
+        return path;
+    }
+
+    async cancel(path: string): Promise<void> {
+        await this.agentBus().cancel(path);
+    }
+
+    agentBus(): Bus {
+        if (this.bus === null)
+            throw new Fault("away", "variantd does not answer");
+        return this.bus;
+    }
+
+    /* Reads everything again after a moment. */
+    soon(delay = REST_MS): void {
+        this.timer ??= window.setTimeout(() => {
+            this.timer = null;
+            void this.read();
+        }, delay);
+    }
+
+    private async read(): Promise<void> {
+        const bus = this.bus;
+        if (bus === null)
+            return;
+        try {
+            const [devices, domains] = await Promise.all([bus.devices(), bus.domains()]);
+            if (this.bus !== bus)
+                return;
+            const wasAway = this.state.agent === "away";
+            this.attempt = 0;
+            this.set({ agent: "here", reason: "", devices, domains });
+            if (wasAway)
+                this.note("variantd", "answers again");
+            for (const path of await bus.jobs())
+                await this.readJob(path);
+        } catch (error) {
+            if (this.bus === bus)
+                this.lost(Fault.of(error).message);
+        }
+    }
+
+    private owned(owner: string | null): void {
+        if (owner === null || owner === "")
+            this.lost("it has left the bus");
+        else
+            this.soon();
+    }
+
+    private lost(reason: string): void {
+        if (this.state.agent !== "away")
+            this.note("variantd", `does not answer: ${reason}`);
+        const jobs = this.state.jobs.map(job => isEnd(job) ? job : { ...job, isLost: true });
+        this.set({ agent: "away", reason, jobs });
+        const delay = RETRY_MS[Math.min(this.attempt, RETRY_MS.length - 1)];
+        this.attempt += 1;
+        this.soon(delay);
+    }
+
+    private signalled(bus: Bus, [path, , member, args]: [string, string, string, unknown[]]): void {
+        if (this.bus !== bus)
+            return;
+        try {
+            if (isJob(path)) {
+                void this.readJob(path);
+            } else if (isDevice(path) && member === "PropertiesChanged") {
+                this.changed(path, args[1]);
+            } else if (member === "DomainChanged") {
+                this.note(line(args[0], "name"), `guest: ${line(args[2], "outcome")}`);
+                this.soon();
+            } else if (member === "InterfacesAdded" || member === "InterfacesRemoved") {
+                this.soon();
+            }
+        } catch {
+            /* A signal that cannot be decoded: read the whole. */
+            this.soon();
+        }
+    }
+
+    private changed(path: string, properties: unknown): void {
+        const changes = deviceProperties(properties, path);
+        const before = this.state.devices.get(path);
+        if (before === undefined)
+            return this.soon();
+        const devices = new Map(this.state.devices);
+        devices.set(path, { ...before, ...changes });
+        this.set({ devices });
+        for (const key of ["state", "driver", "domain"] as const) {
+            if (changes[key] !== undefined)
+                this.note(before.address, `${key}: ${before[key] || "none"} \u2192 ${changes[key] || "none"}`);
+        }
+    }
+
+    /* Jobs of other users are not readable, and not shown. */
+    private async readJob(path: string): Promise<void> {
+        const job = await this.bus?.job(path).catch(() => undefined);
+        if (job === undefined)
+            return;
+        const before = this.state.jobs.find(one => one.path === path);
+        const shown = { ...job, path, isLost: false };
+        const others = this.state.jobs.filter(one => one.path !== path || one.isLost);
+        this.set({ jobs: [shown, ...others].slice(0, MAX_JOBS) });
+        if (isEnd(shown) && (before === undefined || !isEnd(before))) {
+            const result = job.state === "failed" ? `failed: ${job.result}` : job.state;
+            this.note(job.device || job.domain || "all devices", `${job.operation}: ${result}`);
+        }
+    }
+
+    private note(subject: string, text: string): void {
+        this.events += 1;
+        const event = { key: this.events, time: new Date(), subject, text };
+        this.set({ events: [event, ...this.state.events].slice(0, MAX_EVENTS) });
+    }
+
+    private set(part: Partial<State>): void {
+        this.state = { ...this.state, ...part };
+        this.listeners.forEach(listener => { listener() });
+    }
+}
+
+export const store = new Store();
+
+export const useAgent = (): State => useSyncExternalStore(store.subscribe, store.get);
