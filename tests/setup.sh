@@ -95,3 +95,17 @@ built_twice() {
         echo "$clone/out/$name"
     done
 }
+
+# need_npm: leaves a node of at least 18 and npm in PATH
+need_npm() {
+    { node --version && npm --version; } >/dev/null 2>&1 || need_packages nodejs npm
+}
+
+# npm_modules [OPTION...]: installs what package-lock.json names into node_modules, unless that is done; no package runs a script
+npm_modules() {
+    local wanted
+    wanted=$(sha256sum package-lock.json; echo "$*")
+    [ "$(cat node_modules/.of-lock 2>/dev/null)" != "$wanted" ] || return 0
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error "$@" >&2
+    echo "$wanted" >node_modules/.of-lock
+}

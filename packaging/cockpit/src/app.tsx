@@ -55,6 +55,7 @@ export const App = (): ReactNode => {
         content = <Bullseye><Spinner aria-label="Reading the devices" /></Bullseye>;
     return (
         <Page className="pf-m-no-sidebar" isContentFilled>
+            <h1 className="pf-v6-screen-reader">GPU assignment</h1>
             <PageSection type="subnav" hasBodyWrapper={false}>
                 <Nav variant="horizontal-subnav" aria-label="GPU assignment">
                     <NavList>

@@ -30,7 +30,9 @@ const matching = (element: Element, name: string, form: RegExp): string => {
 export const parse = (text: string, clean: (text: string) => string): Drawing => {
     if (text.length > MAX_TEXT)
         throw wrong("it is larger than 16 MiB");
-    const root = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+    /* The content security policy reports a style even in a document that is only parsed. */
+    const plain = text.replace(/<style>[^<]*<\/style>/u, "");
+    const root = new DOMParser().parseFromString(plain, "image/svg+xml").documentElement;
     if (root.localName !== "svg")
         throw wrong("variantctl printed no SVG");
     const drawing: Drawing = { width: size(root, "width"), height: size(root, "height"), title: "", boxes: [], paths: [], titles: [] };
@@ -43,7 +45,6 @@ const add = (drawing: Drawing, element: Element, clean: (text: string) => string
     const content = clean(element.textContent);
     const box = drawing.boxes.at(-1);
     switch (element.localName) {
-    case "style": return;
     case "title": drawing.title = content; return;
     case "path":
         drawing.paths.push({ d: matching(element, "d", /^[MHVC0-9 ]+$/), isSame: element.getAttribute("class") === "same" });

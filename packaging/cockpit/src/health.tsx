@@ -19,6 +19,18 @@ const VERDICTS: { verdict: Verdict, text: string, status: "success" | "warning" 
 ];
 const order = (check: Check): number => VERDICTS.findIndex(one => one.verdict === check.verdict);
 
+/* Equal checks of several subjects are one. */
+const joined = (checks: Check[]): Check[] => {
+    const found = new Map<string, Check>();
+    for (const check of checks) {
+        const { subject, ...rest } = check;
+        const key = JSON.stringify(rest);
+        const before = found.get(key);
+        found.set(key, before === undefined ? check : { ...check, subject: [before.subject, subject].filter(one => one !== null).join(", ") });
+    }
+    return [...found.values()];
+};
+
 const CheckView = ({ check }: { check: Check }): ReactNode => {
     const found = VERDICTS[order(check)];
     return (
@@ -39,11 +51,11 @@ export const Health = (): ReactNode => {
     const [isAll, setAll] = useState(false);
     const groups = [...new Set(value?.checks.map(one => one.group))];
     const shown = (group: string): Check[] =>
-        (value?.checks ?? []).filter(one => one.group === group && (isAll || one.verdict !== "pass")).sort((a, b) => order(a) - order(b));
+        joined((value?.checks ?? []).filter(one => one.group === group && (isAll || one.verdict !== "pass"))).sort((a, b) => order(a) - order(b));
     return (
         <div className="vd-stack">
             <div className="vd-buttons">
-                {value !== null && VERDICTS.map(one => <Label key={one.verdict} status={one.status}>{`${value.summary[one.verdict]} ${one.text}`}</Label>)}
+                {value !== null && VERDICTS.map(one => <Label key={one.verdict} status={one.status} variant={value.summary[one.verdict] > 0 ? "filled" : "outline"}>{`${value.summary[one.verdict]} ${one.text}`}</Label>)}
                 <Switch id="all-checks" label="Show passed checks" isChecked={isAll} onChange={(_, checked) => { setAll(checked) }} />
                 <Button variant="secondary" onClick={again} isLoading={isLoading}>Check again</Button>
             </div>

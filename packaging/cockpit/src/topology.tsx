@@ -27,7 +27,7 @@ const BoxView = ({ box, isSelected }: { box: Box, isSelected: boolean }): ReactN
         return <g>{content}</g>;
     const select = (): void => { cockpit.location.go(["topology"], { device }) };
     return (
-        <g role="button" tabIndex={0} aria-pressed={isSelected} aria-label={box.lines.join(", ")} className={isSelected ? "vd-device vd-selected" : "vd-device"}
+        <g role="button" tabIndex={0} aria-pressed={isSelected} className={isSelected ? "vd-device vd-selected" : "vd-device"}
             onClick={select} onKeyDown={event => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); select() } }}>
             {content}
         </g>
@@ -59,7 +59,7 @@ const Selected = ({ address }: { address: string }): ReactNode => {
 export const Topology = ({ options }: { options: Record<string, string> }): ReactNode => {
     const { domains } = useAgent();
     const [guest, setGuest] = useState("");
-    const [zoom, setZoom] = useState<number | null>(1);
+    const [zoom, setZoom] = useState<number | null>(window.innerWidth < 768 ? null : 1);
     const place = useRef<HTMLDivElement>(null);
     const selected = options.device ?? null;
     const read = useCallback(async () => parse(await drawing(guest), visible), [guest]);
@@ -88,7 +88,7 @@ export const Topology = ({ options }: { options: Record<string, string> }): Reac
             {selected !== null && <Selected address={selected} />}
             {error !== null && <FaultAlert title="The topology cannot be drawn" error={error} />}
             {value === null && error === null && <Spinner aria-label="Reading the topology" />}
-            {value !== null && <div ref={place} className="vd-scroll" tabIndex={0} role="region" aria-label="Topology"><Picture found={value} zoom={zoom} selected={selected} /></div>}
+            {value !== null && <div ref={place} className="vd-scroll" tabIndex={0} role="region" aria-label="Drawing"><Picture found={value} zoom={zoom} selected={selected} /></div>}
         </>
     );
 };

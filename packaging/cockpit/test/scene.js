@@ -107,15 +107,15 @@ export class Scene {
     }
 }
 
-/* A guest with these devices of the host. */
-export const guest = (name, uuid, devices, arch = "aarch64") => {
+/* A guest with these devices of the host. libvirt's test driver starts it, unless its run state is 5 (shut off). */
+export const guest = (name, uuid, devices, { isRunning = false, arch = "aarch64" } = {}) => {
     const escaped = name.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
     const hostdevs = devices.map(device => {
         const [, domain, bus, slot, fn] = /^(\w+):(\w+):(\w+)\.(\w)$/.exec(device);
         return `<hostdev mode='subsystem' type='pci' managed='no'><source><address domain='0x${domain}' bus='0x${bus}' slot='0x${slot}' function='0x${fn}'/></source></hostdev>`;
     });
     const machine = arch === "aarch64" ? "virt" : "q35";
-    return `<domain type='test'><name>${escaped}</name><uuid>${uuid}</uuid><memory>8388608</memory><vcpu>8</vcpu><os><type arch='${arch}' machine='${machine}'>hvm</type></os><devices>${hostdevs.join("")}</devices></domain>`;
+    return `<domain type='kvm' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>${escaped}</name><uuid>${uuid}</uuid><memory>8388608</memory><vcpu>8</vcpu><os><type arch='${arch}' machine='${machine}'>hvm</type></os><features><acpi/></features><devices>${hostdevs.join("")}</devices>${isRunning ? '' : '<test:runstate>5</test:runstate>'}</domain>`;
 };
 
 export const uuid = number => `6f1f0b9e-3c1e-4b3a-9a39-${String(number).padStart(12, "0")}`;

@@ -149,6 +149,6 @@ export const isDevice = (path: string): boolean => path.startsWith(`${ROOT}/devi
 const withoutRefusal = <T>(inner: Decoder<T>) => (value: unknown): T => {
     const refusal = json(reply.refusalOrNull)(value, "");
     if (refusal !== null)
-        throw new Fault("refused", `${refusal.reason} (${refusal.code})`, refusal);
+        throw new Fault(kindOf(`org.variantd1.Error.${refusal.error}`, ""), `${refusal.reason} (${refusal.code})`, refusal);
     return json(inner)(value, "");
 };

@@ -9,7 +9,7 @@ interface Output { text: string, exitStatus: number }
 /* Runs it without a shell: an argument is never part of a command line. */
 const run = (args: string[]): Promise<Output> => new Promise((resolve, reject) => {
     const process = cockpit.spawn(["variantctl", ...args], { superuser: "try", err: "message", environ: ["LC_ALL=C.UTF-8"] });
-    process.then(text => { resolve({ text, exitStatus: 0 }) });
+    void process.then(text => { resolve({ text, exitStatus: 0 }) });
     process.fail((error, output) => {
         if (error.problem === "not-found")
             reject(new Fault("failed", "cannot run 'variantctl': it is not installed; install the package 'variantd'"));

@@ -37,7 +37,7 @@ export const deviceProperties: Decoder<Partial<Device>> = (value, at) => {
         if (field !== undefined)
             found[field[0]] = variant(field[1])(one, `${at}.${name}`);
     }
-    return found as Partial<Device>;
+    return found;
 };
 
 const isWhole = (device: Partial<Device>): device is Device =>
@@ -69,13 +69,25 @@ export const domain: Decoder<Domain> = object<Domain>({
     code: or(variant(line), ""),
 });
 
-export interface Refusal { reason: string, code: string, hint: string, command: string | null, device: string | null, path: string | null }
+/* The arguments of the signal DomainChanged. */
+export const domainChanged = ([name, uuid, result, details]: unknown[]): Domain => {
+    const found = entries(details, "details");
+    return {
+        name: line(name, "name"),
+        uuid: line(uuid, "uuid"),
+        outcome: outcome(result, "outcome"),
+        sentence: or(variant(line), "")(found.get("sentence"), "sentence"),
+        code: or(variant(line), "")(found.get("code"), "code"),
+    };
+};
+
+export interface Refusal { error: string, reason: string, code: string, hint: string, command: string | null, device: string | null, path: string | null }
 
 /* The answer that replaces a reply with the option 'refusal'. */
 export const refusalOrNull: Decoder<Refusal | null> = (value, at) => {
     const found = entries(value, at).get("refusal");
     const decode = object<Refusal>({
-        reason: text, code: line, hint: text, command: nullable(line), device: nullable(line), path: nullable(line),
+        error: line, reason: text, code: line, hint: text, command: nullable(line), device: nullable(line), path: nullable(line),
     });
     return found === undefined ? null : decode(found, "refusal");
 };

@@ -2,9 +2,8 @@
 
 import { useSyncExternalStore } from "react";
 
-import { line } from "./decode";
 import { Bus, Fault, type Operation, isDevice, isJob } from "./bus";
-import { type Device, type Domain, type Job, deviceProperties } from "./reply";
+import { type Device, type Domain, type Job, deviceProperties, domainChanged } from "./reply";
 
 /* A job; 'path' is its object. 'isLost': the agent ended before the job did. */
 export interface ShownJob extends Job { path: string, isLost: boolean }
@@ -138,8 +137,7 @@ class Store {
             } else if (isDevice(path) && member === "PropertiesChanged") {
                 this.changed(path, args[1]);
             } else if (member === "DomainChanged") {
-                this.note(line(args[0], "name"), `guest: ${line(args[2], "outcome")}`);
-                this.soon();
+                this.changedDomain(domainChanged(args));
             } else if (member === "InterfacesAdded" || member === "InterfacesRemoved") {
                 this.soon();
             }
@@ -149,11 +147,22 @@ class Store {
         }
     }
 
+    private changedDomain(domain: Domain): void {
+        const index = this.state.domains.findIndex(one => one.uuid === domain.uuid);
+        const domains = this.state.domains.filter(one => one.uuid !== domain.uuid);
+        if (domain.outcome !== "foreign")
+            domains.splice(index < 0 ? domains.length : index, 0, domain);
+        this.set({ domains });
+        this.note(domain.name, `guest: ${domain.outcome}${domain.sentence === "" ? "" : `: ${domain.sentence}`}`);
+    }
+
     private changed(path: string, properties: unknown): void {
         const changes = deviceProperties(properties, path);
         const before = this.state.devices.get(path);
-        if (before === undefined)
-            return this.soon();
+        if (before === undefined) {
+            this.soon();
+            return;
+        }
         const devices = new Map(this.state.devices);
         devices.set(path, { ...before, ...changes });
         this.set({ devices });
