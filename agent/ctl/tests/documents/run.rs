@@ -56,9 +56,7 @@ fn run(host: &str, folder: &Path, words: &[String]) -> Result<(), String> {
     program.current_dir(folder).stdin(Stdio::null());
     program.env("NO_COLOR", "1");
     if !words.iter().any(|word| word == "--host") {
-        program
-            .arg("--host")
-            .arg(testing::hosts::directory(host));
+        program.arg("--host").arg(testing::hosts::directory(host));
     }
     // A folder that is written is below the temporary one.
     let words = words[1..]
@@ -99,7 +97,11 @@ fn first_guest(document_path: &str) -> String {
 
 #[test]
 fn the_commands_of_the_grace_guide_run_on_a_modelled_host() {
-    let done = run_all("gb200-4gpu", &document("packaging/doc/grace-guide.md"), &guest());
+    let done = run_all(
+        "gb200-4gpu",
+        &document("packaging/doc/grace-guide.md"),
+        &guest(),
+    );
     assert!(done.len() > 8, "{done:#?}");
     assert!(done.contains("variantctl plan grace.xml"), "{done:#?}");
     assert!(
