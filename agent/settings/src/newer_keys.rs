@@ -1,6 +1,6 @@
 //! Keys of configuration and recipes that variantd 0.1 does not know. It does not start with a file that has one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use planner::recipe::LoadError;
 use planner::toml_text::{self, TomlError};
@@ -68,7 +68,7 @@ pub fn find(config: &Path) -> Result<Vec<NewerKey>, SearchError> {
 }
 
 /// A missing file has no keys.
-fn of_file(path: &PathBuf, keys: &[&[&str]]) -> Result<Vec<NewerKey>, SearchError> {
+fn of_file(path: &Path, keys: &[&[&str]]) -> Result<Vec<NewerKey>, SearchError> {
     let name = path.display().to_string();
     match file::read(path) {
         Ok(text) => Ok(of_text(&name, &text, keys)?),

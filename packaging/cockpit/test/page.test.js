@@ -178,7 +178,7 @@ test("a reservation, a running job, and an agent that is killed during it", asyn
 });
 
 test("a refused bind is explained, and a user without rights is told how to get them", async () => {
-    const scene = await Scene.start({ host: "hgx-8gpu", user: "nobody" });
+    const scene = await Scene.start({ host: "hgx-8gpu", isUnprivileged: true });
     try {
         const page = await open(scene);
         await ready.Devices(page);

@@ -11,7 +11,7 @@ import { createInterface } from "node:readline";
 const TARGET = process.env.VARIANTD_PROGRAMS;
 const HOSTS = process.env.VARIANTD_HOSTS;
 const ROOT = resolve(import.meta.dirname ?? ".", "..");
-const NOBODY = 65534;
+const UNPRIVILEGED = 65534;
 
 const BUS = `<busconfig><type>system</type><listen>unix:runtime=yes</listen><auth>EXTERNAL</auth><policy context='default'><allow user='*'/>
 <allow own='*'/><allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/></policy></busconfig>`;
@@ -38,8 +38,8 @@ const freePort = async () => {
 export class Scene {
     #children = [];
 
-    /* 'guests': domains of libvirt as XML; 'user': who looks at the page; 'change': edits the copy of the host. */
-    static async start({ host, guests = [], user = "root", change = () => {} }) {
+    /* 'guests': domains of libvirt as XML; 'isUnprivileged': another user than root looks at the page; 'change': edits the copy of the host. */
+    static async start({ host, guests = [], isUnprivileged = false, change = () => {} }) {
         const scene = new Scene();
         scene.dir = mkdtempSync(join(tmpdir(), "cockpit-variantd-"));
         chmodSync(scene.dir, 0o755);
@@ -50,7 +50,7 @@ export class Scene {
         const bus = scene.#spawn("dbus-daemon", [`--config-file=${scene.path("bus.conf")}`, "--nofork", "--print-address", `--address=unix:path=${scene.path("bus")}`]);
         scene.address = (await says(bus.stdout, "unix:")).trim();
         await scene.startAgent();
-        await scene.#startCockpit(user);
+        await scene.#startCockpit(isUnprivileged);
         return scene;
     }
 
@@ -69,7 +69,7 @@ export class Scene {
             await once(this.agent, "exit");
     }
 
-    async #startCockpit(user) {
+    async #startCockpit(isUnprivileged) {
         const home = this.path("home");
         mkdirSync(join(home, ".local/share/cockpit"), { recursive: true });
         symlinkSync(join(ROOT, "dist"), join(home, ".local/share/cockpit/variantd"));
@@ -81,7 +81,7 @@ export class Scene {
         mkdirSync(environment.XDG_RUNTIME_DIR, { mode: 0o777 });
         chmodSync(environment.XDG_RUNTIME_DIR, 0o777);
         const ws = existsSync("/usr/lib/cockpit/cockpit-ws") ? "/usr/lib/cockpit/cockpit-ws" : "/usr/libexec/cockpit-ws";
-        const other = user === "nobody" ? { uid: NOBODY, gid: NOBODY } : {};
+        const other = isUnprivileged ? { uid: UNPRIVILEGED, gid: UNPRIVILEGED } : {};
         this.#spawn(ws, ["--no-tls", "--local-session=cockpit-bridge", "--address", "127.0.0.1", "--port", String(port)], environment, other);
         this.url = `http://127.0.0.1:${port}`;
         const until = Date.now() + 60_000;
