@@ -12,6 +12,7 @@ pub mod layout;
 mod other_guest;
 pub mod plan;
 pub mod recipe;
+pub mod removed;
 pub mod revert;
 pub mod rewrite;
 pub mod saved_plan;

@@ -12,7 +12,7 @@ use crate::plan::{
     alias, cells, command_line, driver, egm, expander, link, mark as plan_mark, numa, placement,
     table, window,
 };
-use crate::summary::removed::Removed;
+use crate::removed::Removed;
 use domain::code::Code;
 use domain::edit::{self, Edit};
 use domain::refusal::Refusal;

@@ -17,8 +17,8 @@ use api::report::{Item, Outcome, Report};
 use domain::NumaMode;
 use domain::code::Code;
 use domain::refusal::Refusal;
+use planner::removed::Removed;
 use planner::saved_plan::{Findings, MAX_BYTES, SavedPlan};
-use planner::summary::removed::Removed;
 use planner::summary::{Summary, fold};
 
 /// What the user asks of a plan.

@@ -9,9 +9,9 @@ use super::diff::Color;
 use super::problem::Problem;
 use super::table::{self, Cell};
 use domain::printable::Printable;
+use planner::removed::Removed;
 use planner::saved_plan::PlannedDevice;
 use planner::size::kib_in_units;
-use planner::summary::removed::Removed;
 use planner::summary::{Distances, GuestCell, Lines, Row, Summary};
 
 const PLAIN: Style = Style::new();

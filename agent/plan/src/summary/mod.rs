@@ -7,11 +7,11 @@
 
 mod cells;
 pub mod fold;
-pub mod removed;
 
 use kernel_glue::address::PciAddress;
 use serde::{Deserialize, Serialize};
 
+pub use crate::removed::Lines;
 use crate::rewrite::Rewrite;
 use crate::saved_plan::{Addition, Hunk, PlannedDevice, SavedPlan, hunks_of};
 use domain::Definition;
@@ -49,30 +49,6 @@ pub struct Row {
     pub text: String,
     /// Lines of the diff for it.
     pub lines: Lines,
-}
-
-/// Lines of a diff.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lines {
-    /// Lines with '+'.
-    pub added: usize,
-    /// Lines with '-'.
-    pub removed: usize,
-}
-
-impl Lines {
-    fn add(&mut self, other: Self) {
-        self.added += other.added;
-        self.removed += other.removed;
-    }
-
-    fn count(&mut self, line: &str) {
-        match line.as_bytes().first() {
-            Some(b'+') => self.added += 1,
-            Some(b'-') => self.removed += 1,
-            _ => {}
-        }
-    }
 }
 
 impl Summary {

@@ -88,7 +88,7 @@ fn revert_counts_elements_and_lines() {
     assert_eq!((count("metadata"), count("acpi")), (1, 1));
     assert_eq!(removed.rows.iter().map(|row| row.lines).min(), Some(1));
     let plain = definition(&text);
-    assert_eq!(super::removed::Removed::of(&text, &text, []).rows, []);
+    assert_eq!(crate::removed::Removed::of(&text, &text, []).rows, []);
     assert_eq!(crate::revert::removed(&plain, &text).rows, []);
 }
 

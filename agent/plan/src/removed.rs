@@ -2,8 +2,31 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Lines;
 use domain::edit::Edit;
+
+/// Lines of a diff.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    /// Lines with '+'.
+    pub added: usize,
+    /// Lines with '-'.
+    pub removed: usize,
+}
+
+impl Lines {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.added += other.added;
+        self.removed += other.removed;
+    }
+
+    pub(crate) fn count(&mut self, line: &str) {
+        match line.as_bytes().first() {
+            Some(b'+') => self.added += 1,
+            Some(b'-') => self.removed += 1,
+            _ => {}
+        }
+    }
+}
 
 /// What was removed from a definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
