@@ -241,3 +241,28 @@ if [ "${PART-1}" = 1 ]; then
     leftovers=$(virsh list --all --name)
     [ -z "$leftovers" ] || remove_guests $leftovers
 fi
+
+# confined_crash GUEST LABEL_COMMAND LABEL: the agent crashes under a running guest; the next one has this label and releases the GPU
+confined_crash() {
+    virsh start "$1" --paused >/dev/null
+    kill -9 "$(pid)"
+    within 60 is_connected
+    equal 'label of the next agent' "$($2 "$(pid)")" "$3"
+    virsh destroy "$1" >/dev/null
+    within 60 is_restored
+}
+
+# confined_units GUEST: the questions to QEMU, the shared transport, a bind, a reservation and udev's rule
+confined_units() {
+    systemctl restart variantd-probe
+    [ -s /run/variantd-probe/answer.json ] || fail 'QEMU did not answer'
+    systemctl start variantd-connect.socket
+    virsh -c 'qemu+unix:///system?socket=/run/variantd/libvirt-sock' dumpxml "$1" >/dev/null || fail 'the shared socket does not serve'
+    variantctl bind $GPU0 >/dev/null
+    variantctl release $GPU0 >/dev/null
+    variantctl reserve $GPU0 >/dev/null
+    udevadm trigger --action=add --settle /sys/bus/pci/devices/$GPU0
+    systemctl start variantd-reserve
+    variantctl unreserve --now $GPU0 >/dev/null
+    systemctl reload variantd
+}

@@ -248,17 +248,9 @@ fn device_list(text: &str) -> Result<Option<Vec<String>>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kernel_glue::sysfs::Root;
-    use std::fs;
 
     fn read_from(files: &[(&str, &str)]) -> Platform {
-        let directory = tempfile::tempdir().expect("directory");
-        for (path, text) in files {
-            let path = directory.path().join(path);
-            fs::create_dir_all(path.parent().expect("parent")).expect("directory");
-            fs::write(path, text).expect("file");
-        }
-        let root = Root::new(directory.path().to_owned()).expect("root");
+        let (_directory, root) = super::super::root_with(files);
         read(&Look::new(root, false), Some("7.0.0"))
     }
 

@@ -346,3 +346,16 @@ impl Unavailable {
         Self::because("not recorded")
     }
 }
+
+/// A root with these files: path below it and text.
+#[cfg(test)]
+fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+    let directory = tempfile::tempdir().expect("directory");
+    for (path, text) in files {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+        std::fs::write(path, text).expect("file");
+    }
+    let root = Root::new(directory.path().to_owned()).expect("root");
+    (directory, root)
+}

@@ -162,13 +162,7 @@ mod tests {
     use kernel_glue::sysfs::Root;
 
     fn read_from(files: &[(&str, &str)]) -> Security {
-        let directory = tempfile::tempdir().expect("directory");
-        for (path, text) in files {
-            let path = directory.path().join(path);
-            fs::create_dir_all(path.parent().expect("parent")).expect("directory");
-            fs::write(path, text).expect("file");
-        }
-        let root = Root::new(directory.path().to_owned()).expect("root");
+        let (_directory, root) = super::super::root_with(files);
         read(&Look {
             root,
             live: true,
