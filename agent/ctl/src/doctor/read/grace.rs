@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     fn read_from(files: &[(&str, &str)]) -> Platform {
-        let (_directory, root) = super::super::root_with(files);
+        let (_directory, root) = super::super::tests::root_with(files);
         read(&Look::new(root, false), Some("7.0.0"))
     }
 

@@ -347,15 +347,21 @@ impl Unavailable {
     }
 }
 
-/// A root with these files: path below it and text.
 #[cfg(test)]
-fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-    let directory = tempfile::tempdir().expect("directory");
-    for (path, text) in files {
-        let path = directory.path().join(path);
-        std::fs::create_dir_all(path.parent().expect("parent")).expect("directory");
-        std::fs::write(path, text).expect("file");
+mod tests {
+    use std::fs;
+
+    use super::Root;
+
+    /// A root with these files: path below it and text.
+    pub(super) fn root_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().expect("directory");
+        for (path, text) in files {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().expect("parent")).expect("directory");
+            fs::write(path, text).expect("file");
+        }
+        let root = Root::new(directory.path().to_owned()).expect("root");
+        (directory, root)
     }
-    let root = Root::new(directory.path().to_owned()).expect("root");
-    (directory, root)
 }

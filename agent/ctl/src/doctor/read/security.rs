@@ -162,7 +162,7 @@ mod tests {
     use kernel_glue::sysfs::Root;
 
     fn read_from(files: &[(&str, &str)]) -> Security {
-        let (_directory, root) = super::super::root_with(files);
+        let (_directory, root) = super::super::tests::root_with(files);
         read(&Look {
             root,
             live: true,
