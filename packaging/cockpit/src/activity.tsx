@@ -8,7 +8,8 @@ import { JobProgress } from "./job-progress";
 import { useAgent } from "./agent/store";
 
 export const Activity = (): ReactNode => {
-    const { jobs, events } = useAgent();
+    const jobs = useAgent("jobs");
+    const events = useAgent("events");
     return (
         <div className="vd-stack">
             <h2 className="vd-heading">Jobs</h2>

@@ -1,6 +1,7 @@
 /* The frame of the page: navigation between its five parts, and what is shown while the agent is away. */
 
-import { type ReactNode, useEffect, useState } from "react";
+import { type ReactNode, memo, useEffect, useState } from "react";
+import { Alert } from "@patternfly/react-core/dist/esm/components/Alert";
 import { Bullseye } from "@patternfly/react-core/dist/esm/layouts/Bullseye";
 import { EmptyState, EmptyStateBody } from "@patternfly/react-core/dist/esm/components/EmptyState";
 import { Nav, NavItem, NavList } from "@patternfly/react-core/dist/esm/components/Nav";
@@ -44,9 +45,27 @@ const Away = ({ reason }: { reason: string }): ReactNode => (
     </EmptyState>
 );
 
+/* polkit's answer is only known after a call, so no button is disabled. */
+const Limited = (): ReactNode => (
+    <Alert variant="info" isInline title="Administrative access is off" className="vd-notice">
+        <p>polkit decides whether you may change devices and guests. Turn on administrative access at the top of Cockpit to act as root.</p>
+    </Alert>
+);
+
+/* Not rendered again with each change of the state: PatternFly's list reads the computed style of the page each time. */
+const Parts = memo(({ current }: { current: string }): ReactNode => (
+    <Nav variant="horizontal-subnav" aria-label="GPU assignment">
+        <NavList>
+            {PARTS.map(one => <NavItem key={one.path} itemId={one.path} isActive={one.path === current} to={`#/${one.path}`}>{one.label}</NavItem>)}
+        </NavList>
+    </Nav>
+));
+
 export const App = (): ReactNode => {
     const [path, options] = useLocation();
-    const { agent, reason } = useAgent();
+    const agent = useAgent("agent");
+    const reason = useAgent("reason");
+    const isAdmin = useAgent("isAdmin");
     const part = PARTS.find(one => one.path === path) ?? PARTS[0];
     let content = part?.show(options);
     if (part?.needsAgent === true && agent === "away")
@@ -56,16 +75,11 @@ export const App = (): ReactNode => {
     return (
         <Page className="pf-m-no-sidebar" isContentFilled>
             <h1 className="pf-v6-screen-reader">GPU assignment</h1>
-            <PageSection type="subnav" hasBodyWrapper={false}>
-                <Nav variant="horizontal-subnav" aria-label="GPU assignment">
-                    <NavList>
-                        {PARTS.map(one => (
-                            <NavItem key={one.path} itemId={one.path} isActive={one === part} to={`#/${one.path}`}>{one.label}</NavItem>
-                        ))}
-                    </NavList>
-                </Nav>
+            <PageSection type="subnav" hasBodyWrapper={false}><Parts current={part?.path ?? ""} /></PageSection>
+            <PageSection isFilled hasBodyWrapper={false} aria-label={part?.label ?? ""}>
+                <div role="status">{part?.needsAgent === true && isAdmin === false && <Limited />}</div>
+                {content}
             </PageSection>
-            <PageSection isFilled hasBodyWrapper={false} aria-label={part?.label ?? ""}>{content}</PageSection>
         </Page>
     );
 };

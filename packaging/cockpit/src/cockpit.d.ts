@@ -38,7 +38,6 @@ interface Cockpit {
     location: CockpitLocation
     addEventListener(name: "locationchanged", callback: () => void): void
     removeEventListener(name: "locationchanged", callback: () => void): void
-    transport: { wait(callback: () => void): void }
 }
 
 declare const cockpit: Cockpit;

@@ -73,7 +73,7 @@ const Preview = ({ address, choice }: { address: string, choice: BindChoice }): 
 interface Props { address: string, action: Action, device: Device | null, onClose: () => void }
 
 export const DeviceDialog = ({ address, action, device, onClose }: Props): ReactNode => {
-    const { jobs } = useAgent();
+    const jobs = useAgent("jobs");
     const [choice, setChoice] = useState<BindChoice>({ allowGroup: false, stopServices: false });
     const [path, setPath] = useState<string | null>(null);
     const [isBusy, setBusy] = useState(false);

@@ -1,7 +1,10 @@
 /* Devices: each GPU with its driver, owner and state, and what can be done with it. */
 
-import { type ReactNode, useState } from "react";
-import { ActionsColumn, Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
+import { type ReactNode, useRef, useState } from "react";
+import { Dropdown, DropdownItem, DropdownList } from "@patternfly/react-core/dist/esm/components/Dropdown";
+import { MenuToggle } from "@patternfly/react-core/dist/esm/components/MenuToggle";
+import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
+import EllipsisIcon from "@patternfly/react-icons/dist/esm/icons/ellipsis-v-icon";
 
 import { type Action, DeviceDialog } from "./device-dialog";
 import { type Device } from "./agent/reply";
@@ -26,9 +29,38 @@ const NAMES: Record<Action, string> = {
 const textOf = (device: Device): string => Object.values(device).join(" ");
 const numberOrNone = (number: number): string => number < 0 ? "none" : String(number);
 
+interface Chosen { address: string, action: Action }
+
+/* The menu below a row's button. One for all rows: each menu reads the computed style of the page when it is made. */
+const useMenu = (onChoose: (chosen: Chosen) => void): [(device: Device) => ReactNode, ReactNode] => {
+    const place = useRef<HTMLButtonElement | null>(null);
+    const [device, setDevice] = useState<Device | null>(null);
+    const [isOpen, setOpen] = useState(false);
+    const button = (one: Device): ReactNode => {
+        const isOwn = isOpen && device?.address === one.address;
+        return (
+            <MenuToggle variant="plain" icon={<EllipsisIcon />} aria-label={`Actions for ${one.address}`} isExpanded={isOwn}
+                isDisabled={actions(one).length === 0}
+                onClick={event => { place.current = event.currentTarget as HTMLButtonElement; setDevice(one); setOpen(!isOwn) }} />
+        );
+    };
+    const menu = (
+        <Dropdown isOpen={isOpen} onOpenChange={setOpen} shouldFocusFirstItemOnOpen shouldFocusToggleOnSelect
+            popperProps={{ position: "end" }} toggle={{ toggleNode: <></>, toggleRef: place }}>
+            <DropdownList>
+                {device !== null && actions(device).map(action => (
+                    <DropdownItem key={action} onClick={() => { setOpen(false); onChoose({ address: device.address, action }) }}>{NAMES[action]}</DropdownItem>
+                ))}
+            </DropdownList>
+        </Dropdown>
+    );
+    return [button, menu];
+};
+
 export const Devices = (): ReactNode => {
-    const { devices } = useAgent();
-    const [chosen, setChosen] = useState<{ address: string, action: Action } | null>(null);
+    const devices = useAgent("devices");
+    const [chosen, setChosen] = useState<Chosen | null>(null);
+    const [button, menu] = useMenu(setChosen);
     const all = [...devices.values()].sort((a, b) => a.address < b.address ? -1 : 1);
     const [rows, toolbar] = useRows(all, textOf, "devices");
     return (
@@ -60,17 +92,12 @@ export const Devices = (): ReactNode => {
                             <Td dataLabel="Group">{numberOrNone(device.group)}</Td>
                             <Td dataLabel="NUMA node">{numberOrNone(device.numaNode)}</Td>
                             <Td dataLabel="Recipe">{device.recipe || "none"}</Td>
-                            <Td isActionCell>
-                                <ActionsColumn isDisabled={actions(device).length === 0}
-                                    items={actions(device).map(action => ({
-                                        title: NAMES[action], onClick: () => { setChosen({ address: device.address, action }) },
-                                    }))}
-                                    actionsToggle={undefined} aria-label={`Actions for ${device.address}`} />
-                            </Td>
+                            <Td isActionCell>{button(device)}</Td>
                         </Tr>
                     ))}
                 </Tbody>
             </Table>
+            {menu}
             {all.length === 0 && <p className="vd-empty">This host has no device that a recipe covers.</p>}
             {chosen !== null && (
                 <DeviceDialog address={chosen.address} action={chosen.action}

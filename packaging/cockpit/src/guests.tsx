@@ -30,13 +30,13 @@ const HunkView = ({ hunk }: { hunk: Hunk }): ReactNode => (
 );
 
 const Details = ({ domain }: { domain: Domain }): ReactNode => {
-    const { jobs } = useAgent();
+    const jobs = useAgent("jobs");
     const [path, setPath] = useState<string | null>(null);
     const [error, setError] = useState<unknown>(null);
     const read = useCallback(() => store.agentBus().plan(domain.uuid), [domain]);
     const { value, error: refused } = useLoad(read);
     const job = jobs.find(one => one.path === path);
-    const isBusy = job !== undefined && !job.isLost && (job.state === "waiting" || job.state === "working");
+    const isBusy = job !== undefined && job.lost === null && (job.state === "waiting" || job.state === "working");
     const start = async (operation: "prepare" | "revert", options: Record<string, CockpitVariant>): Promise<void> => {
         setError(null);
         try {
@@ -71,7 +71,8 @@ const Details = ({ domain }: { domain: Domain }): ReactNode => {
 };
 
 export const Guests = (): ReactNode => {
-    const { domains, devices } = useAgent();
+    const domains = useAgent("domains");
+    const devices = useAgent("devices");
     const [open, setOpen] = useState<string | null>(null);
     const [rows, toolbar] = useRows(domains, one => `${one.name} ${one.uuid} ${one.outcome} ${one.sentence}`, "guests");
     const devicesOf = (domain: Domain): string =>

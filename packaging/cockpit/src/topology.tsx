@@ -44,7 +44,7 @@ const Picture = ({ found, zoom, selected }: { found: Drawing, zoom: number | nul
 );
 
 const Selected = ({ address }: { address: string }): ReactNode => {
-    const { devices } = useAgent();
+    const devices = useAgent("devices");
     const device = [...devices.values()].find(one => one.address === address);
     return (
         <p role="status" className="vd-selection">
@@ -57,7 +57,7 @@ const Selected = ({ address }: { address: string }): ReactNode => {
 };
 
 export const Topology = ({ options }: { options: Record<string, string> }): ReactNode => {
-    const { domains } = useAgent();
+    const domains = useAgent("domains");
     const [guest, setGuest] = useState("");
     const [zoom, setZoom] = useState<number | null>(window.innerWidth < 768 ? null : 1);
     const place = useRef<HTMLDivElement>(null);

@@ -1,6 +1,6 @@
 /* What several pages use: labels of states, messages, a button that copies, a filter with pages. */
 
-import { type ReactNode, useState } from "react";
+import { type ReactNode, startTransition, useEffect, useState } from "react";
 import { Alert } from "@patternfly/react-core/dist/esm/components/Alert";
 import { Button } from "@patternfly/react-core/dist/esm/components/Button";
 import { Label } from "@patternfly/react-core/dist/esm/components/Label";
@@ -84,11 +84,16 @@ export const Command = ({ text }: { text: string }): ReactNode =>
     <span className="vd-command"><code>{text}</code><CopyButton text={text} /></span>;
 
 const PER_PAGE = 50;
+/* Rows of the first rendering: as many as a screen has. The rest follows while the page can be used already. */
+const AT_FIRST = 15;
 
 /* The rows of a list whose text contains the filter, a page at a time, and the toolbar for it. */
 export const useRows = <T,>(all: T[], textOf: (row: T) => string, what: string): [T[], ReactNode] => {
     const [filter, setFilter] = useState("");
     const [page, setPage] = useState(1);
+    const [limit, setLimit] = useState(AT_FIRST);
+    const hasRows = all.length > 0;
+    useEffect(() => { if (hasRows) startTransition(() => { setLimit(PER_PAGE) }) }, [hasRows]);
     const wanted = filter.toLowerCase();
     const found = wanted === "" ? all : all.filter(row => textOf(row).toLowerCase().includes(wanted));
     const last = Math.max(1, Math.ceil(found.length / PER_PAGE));
@@ -111,5 +116,5 @@ export const useRows = <T,>(all: T[], textOf: (row: T) => string, what: string):
             </ToolbarContent>
         </Toolbar>
     );
-    return [found.slice((current - 1) * PER_PAGE, current * PER_PAGE), toolbar];
+    return [found.slice((current - 1) * PER_PAGE, (current - 1) * PER_PAGE + limit), toolbar];
 };

@@ -1,16 +1,17 @@
 /* A real agent and a real cockpit-bridge on a private bus, with a modelled host and libvirt's test driver; a browser for the page. */
 
-import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { chmodSync, cpSync, existsSync, linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
 const TARGET = process.env.VARIANTD_PROGRAMS;
 const HOSTS = process.env.VARIANTD_HOSTS;
-const ROOT = resolve(import.meta.dirname ?? ".", "..");
+const DIST = fileURLToPath(new URL("../dist", import.meta.url));
 const UNPRIVILEGED = 65534;
 
 const BUS = `<busconfig><type>system</type><listen>unix:runtime=yes</listen><auth>EXTERNAL</auth><policy context='default'><allow user='*'/>
@@ -41,6 +42,7 @@ export class Scene {
     /* 'guests': domains of libvirt as XML; 'isUnprivileged': another user than root looks at the page; 'change': edits the copy of the host. */
     static async start({ host, guests = [], isUnprivileged = false, change = () => {} }) {
         const scene = new Scene();
+        scene.programs = TARGET;
         scene.dir = mkdtempSync(join(tmpdir(), "cockpit-variantd-"));
         chmodSync(scene.dir, 0o755);
         cpSync(join(HOSTS, host), scene.path("host"), { recursive: true, verbatimSymlinks: true });
@@ -59,7 +61,7 @@ export class Scene {
     async startAgent() {
         const args = ["--config", this.path("variantd.conf"), "--run-dir", this.path("run"), "--state-dir", this.path("state"),
             "--root", this.path("host"), "--connect", `test://${this.path("libvirt.xml")}`];
-        this.agent = this.#spawn(join(TARGET, "variantd"), args, { DBUS_SYSTEM_BUS_ADDRESS: this.address });
+        this.agent = this.#spawn(join(this.programs, "variantd"), args, { DBUS_SYSTEM_BUS_ADDRESS: this.address });
         await says(this.agent.stderr, "serves");
     }
 
@@ -69,10 +71,15 @@ export class Scene {
             await once(this.agent, "exit");
     }
 
+    async restartAgent() {
+        await this.stopAgent();
+        await this.startAgent();
+    }
+
     async #startCockpit(isUnprivileged) {
         const home = this.path("home");
         mkdirSync(join(home, ".local/share/cockpit"), { recursive: true });
-        symlinkSync(join(ROOT, "dist"), join(home, ".local/share/cockpit/variantd"));
+        symlinkSync(DIST, join(home, ".local/share/cockpit/variantd"));
         mkdirSync(this.path("bin"));
         /* The real program, which reads the modelled host instead of this machine. */
         writeFileSync(this.path("bin/variantctl"), `#!/bin/sh\nexec '${join(TARGET, "variantctl")}' --host '${this.path("host")}' "$@"\n`, { mode: 0o755 });
@@ -101,11 +108,48 @@ export class Scene {
     }
 
     end() {
-        for (const child of this.#children.reverse())
+        for (const child of this.#children.reverse()) {
             child.kill("SIGKILL");
+        }
         rmSync(this.dir, { recursive: true, force: true });
+        if (this.programs !== TARGET)
+            rmSync(this.programs, { recursive: true, force: true });
     }
 }
+
+/* 'change' for a scene: writes to a device's driver and override do what the kernel does. The agent's child process makes these
+   writes, and here a script is before it. */
+export const actingKernel = (host, scene) => {
+    scene.programs = mkdtempSync(join(TARGET, "cockpit-"));
+    for (const name of ["variantd", "variantd-libvirt"])
+        linkSync(join(TARGET, name), join(scene.programs, name));
+    writeFileSync(join(scene.programs, "variantd-child"), `#!/bin/sh
+devices=$2/sys/bus/pci/devices
+case $1:$3 in
+write-attribute:unbind) rm "$devices/$5/driver" ;;
+write-attribute:bind) ln -s "../../../../bus/pci/drivers/$4" "$devices/$5/driver" ;;
+write-attribute:override) : >"$devices/$4/driver_override" ;;
+esac
+exec '${join(TARGET, "variantd-child")}' "$@"
+`, { mode: 0o755 });
+    for (const driver of ["nvidia", "vfio-pci"]) {
+        const folder = join(host, "sys/bus/pci/drivers", driver);
+        mkdirSync(folder, { recursive: true });
+        for (const name of ["bind", "unbind"])
+            writeFileSync(join(folder, name), "");
+    }
+};
+
+/* A process of the modelled host that has a node of a device open; the result ends it. */
+export const startHolder = (scene, pid, command, node) => {
+    const folder = scene.path(`host/proc/${pid}`);
+    mkdirSync(join(folder, "fd"), { recursive: true });
+    symlinkSync(`/usr/bin/${command}`, join(folder, "exe"));
+    symlinkSync(node, join(folder, "fd/7"));
+    writeFileSync(join(folder, "cmdline"), `/usr/bin/${command}\0`);
+    writeFileSync(join(folder, "cgroup"), `0::/system.slice/${command}.service\n`);
+    return () => { rmSync(folder, { recursive: true }) };
+};
 
 /* A guest with these devices of the host. libvirt's test driver starts it, unless its run state is 5 (shut off). */
 export const guest = (name, uuid, devices, { isRunning = false, arch = "aarch64" } = {}) => {

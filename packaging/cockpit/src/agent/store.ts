@@ -2,17 +2,23 @@
 
 import { useSyncExternalStore } from "react";
 
+import { type Access, watchAccess } from "./access";
 import { Bus, Fault, type Operation, isDevice, isJob } from "./bus";
 import { type Device, type Domain, type Job, deviceProperties, domainChanged } from "./reply";
 
-/* A job; 'path' is its object. 'isLost': the agent ended before the job did. */
-export interface ShownJob extends Job { path: string, isLost: boolean }
+/* Why the page does not follow a job to its end: the agent ended first, the user may not see it any more, or its object was removed. */
+export type Lost = "agent" | "access" | "object";
+
+/* A job; 'path' is its object. */
+export interface ShownJob extends Job { path: string, lost: Lost | null }
 export interface Event { key: number, time: Date, subject: string, text: string }
 
 export interface State {
     agent: "connecting" | "here" | "away",
     /* Why the agent is away. */
     reason: string,
+    /* Whether Cockpit gives this page the rights of root; null while that is not known. */
+    isAdmin: boolean | null,
     devices: Map<string, Device>,
     domains: Domain[],
     jobs: ShownJob[],
@@ -26,15 +32,17 @@ const MAX_JOBS = 50;
 const REST_MS = 150;
 const RETRY_MS = [1000, 2000, 5000, 10_000];
 
-const isEnd = (job: ShownJob): boolean => job.isLost || !["waiting", "working"].includes(job.state);
+/* The agent and its jobs do not change any more what is shown of this one. */
+const isEnd = (job: ShownJob): boolean => job.lost === "agent" || job.lost === "object" || !["waiting", "working"].includes(job.state);
 
 class Store {
     bus: Bus | null = null;
-    private state: State = { agent: "connecting", reason: "", devices: new Map(), domains: [], jobs: [], events: [] };
+    private state: State = { agent: "connecting", reason: "", isAdmin: null, devices: new Map(), domains: [], jobs: [], events: [] };
     private readonly listeners = new Set<() => void>();
-    private timer: number | null = null;
+    private timer: { id: number, due: number } | null = null;
     private attempt = 0;
     private events = 0;
+    private owner: string | null = null;
 
     readonly subscribe = (listener: () => void): (() => void) => {
         this.listeners.add(listener);
@@ -43,11 +51,12 @@ class Store {
 
     readonly get = (): State => this.state;
 
-    /* Opens a channel; again after Cockpit's privileges changed or the bus was lost. */
+    /* Opens a channel; again after the user's rights changed. */
     connect(): void {
         this.bus?.close();
         const bus = new Bus();
         this.bus = bus;
+        this.owner = null;
         bus.channel.subscribe({ path_namespace: "/org/variantd1" }, (...signal) => { this.signalled(bus, signal) });
         /* The namespace above ends at a '/'; jobs are beside it. */
         bus.channel.subscribe({ path_namespace: "/org/variantd1_job" }, (path, ...signal) => {
@@ -63,6 +72,21 @@ class Store {
                 this.lost(reason.message ?? reason.problem ?? "the bus closed the connection");
         });
         this.soon(0);
+    }
+
+    /* Follows administrative access in Cockpit's shell: a new connection has the new rights. */
+    followAccess(): void {
+        const found = ({ isAdmin }: Access): void => {
+            const before = this.state.isAdmin;
+            if (isAdmin === null || isAdmin === before)
+                return;
+            this.set({ isAdmin });
+            if (before === null)
+                return;
+            this.note("Cockpit", `administrative access: ${isAdmin ? "on" : "off"}`);
+            this.connect();
+        };
+        watchAccess(found);
     }
 
     /* Starts a job and follows it. */
@@ -84,10 +108,15 @@ class Store {
 
     /* Reads everything again after a moment. */
     soon(delay = REST_MS): void {
-        this.timer ??= window.setTimeout(() => {
+        const due = performance.now() + delay;
+        if (this.timer !== null && this.timer.due <= due)
+            return;
+        window.clearTimeout(this.timer?.id);
+        const id = window.setTimeout(() => {
             this.timer = null;
             void this.read();
         }, delay);
+        this.timer = { id, due };
     }
 
     private async read(): Promise<void> {
@@ -103,25 +132,31 @@ class Store {
             this.set({ agent: "here", reason: "", devices, domains });
             if (wasAway)
                 this.note("variantd", "answers again");
-            for (const path of await bus.jobs())
-                await this.readJob(path);
+            const jobs = await bus.jobs();
+            if (this.bus !== bus)
+                return;
+            this.set({ jobs: this.state.jobs.map(job => isEnd(job) || jobs.includes(job.path) ? job : { ...job, lost: "object" }) });
+            await Promise.all(jobs.map(path => this.readJob(path)));
         } catch (error) {
             if (this.bus === bus)
                 this.lost(Fault.of(error).message);
         }
     }
 
+    /* The first owner is that of the agent that 'connect' reads; without one, that call starts the agent. */
     private owned(owner: string | null): void {
-        if (owner === null || owner === "")
+        const before = this.owner;
+        this.owner = owner === "" ? null : owner;
+        if (this.owner === null && (before !== null || this.state.agent === "here"))
             this.lost("it has left the bus");
-        else
+        else if (this.owner !== null && (before !== null || this.state.agent === "away"))
             this.soon();
     }
 
     private lost(reason: string): void {
         if (this.state.agent !== "away")
             this.note("variantd", `does not answer: ${reason}`);
-        const jobs = this.state.jobs.map(job => isEnd(job) ? job : { ...job, isLost: true });
+        const jobs = this.state.jobs.map(job => isEnd(job) ? job : { ...job, lost: "agent" as const });
         this.set({ agent: "away", reason, jobs });
         const delay = RETRY_MS[Math.min(this.attempt, RETRY_MS.length - 1)];
         this.attempt += 1;
@@ -174,12 +209,17 @@ class Store {
 
     /* Jobs of other users are not readable, and not shown. */
     private async readJob(path: string): Promise<void> {
-        const job = await this.bus?.job(path).catch(() => undefined);
-        if (job === undefined)
+        let job: Job;
+        try {
+            job = await this.agentBus().job(path);
+        } catch (error) {
+            if (Fault.of(error).kind === "denied")
+                this.set({ jobs: this.state.jobs.map(one => one.path !== path || isEnd(one) ? one : { ...one, lost: "access" }) });
             return;
+        }
         const before = this.state.jobs.find(one => one.path === path);
-        const shown = { ...job, path, isLost: false };
-        const others = this.state.jobs.filter(one => one.path !== path || one.isLost);
+        const shown = { ...job, path, lost: null };
+        const others = this.state.jobs.filter(one => one.path !== path || one.lost === "agent" || one.lost === "object");
         this.set({ jobs: [shown, ...others].slice(0, MAX_JOBS) });
         if (isEnd(shown) && (before === undefined || !isEnd(before))) {
             const result = job.state === "failed" ? `failed: ${job.result}` : job.state;
@@ -201,4 +241,5 @@ class Store {
 
 export const store = new Store();
 
-export const useAgent = (): State => useSyncExternalStore(store.subscribe, store.get);
+/* One part of the state: a component is rendered again only when that changes. */
+export const useAgent = <K extends keyof State>(part: K): State[K] => useSyncExternalStore(store.subscribe, () => store.get()[part]);

@@ -1,0 +1,6 @@
+/* Connects to the agent when it is imported. */
+
+import { store } from "./store";
+
+store.connect();
+store.followAccess();

@@ -1,0 +1,139 @@
+/* How the page looks and behaves without a change of the host: accessibility, hostile names, hints, Cockpit's menu, large hosts. */
+
+import assert from "node:assert/strict";
+import { cpSync, readdirSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import { accessible, close, go, open, ready, row, scenario, shot } from "./page.js";
+import { guest, uuid } from "./scene.js";
+
+const PARTS = ["Devices", "Topology", "Guests", "Health", "Activity"];
+const HOSTILE = "<b>x&amp\u202e";
+
+const pair = [guest("train", uuid(1), ["0008:01:00.0"], { isRunning: true }), guest(HOSTILE, uuid(2), ["0009:01:00.0"])];
+
+scenario("each part is accessible in light and dark mode and on a phone", { host: "gb200-4gpu", guests: pair }, async scene => {
+    const forms = { light: {}, dark: { style: "dark" }, phone: { viewport: { width: 390, height: 780 } } };
+    for (const [form, options] of Object.entries(forms)) {
+        const page = await open(scene, options);
+        for (const part of PARTS) {
+            await go(page, part);
+            await ready[part](page);
+            await accessible(page, `${part}, ${form}`);
+            await shot(page, `gb200-${part.toLowerCase()}-${form}`);
+            const wide = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
+            assert.equal(wide, false, `${part} is wider than a ${form} screen`);
+        }
+        assert.deepEqual(new Set(page.requests), new Set(["127.0.0.1"]));
+        await close(page);
+    }
+
+    const page = await open(scene);
+    await go(page, "Guests");
+    assert.equal(await row(page, "<b>x&amp").getByRole("gridcell").nth(1).innerText(), HOSTILE.replace("\u202e", "\ufffd"));
+    await row(page, "<b>x").getByRole("button").click();
+    /* libvirt's test driver has QEMU 0.0.2. */
+    await page.getByText("VD-TGT-001").first().waitFor();
+    await accessible(page, "refusal");
+    await shot(page, "refused-guest");
+
+    await go(page, "Topology");
+    const device = page.locator(".vd-device").filter({ hasText: "0018:01:00.0" }).last();
+    await device.focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("status").filter({ hasText: "0018:01:00.0" }).waitFor();
+    assert.equal(await device.getAttribute("aria-pressed"), "true");
+    await page.getByLabel("Guest beside the host").selectOption({ index: 1 });
+    await shot(page, "topology-selected");
+
+    await go(page, "Health");
+    await copiesCommands(page);
+    await close(page);
+});
+
+/* The button beside the command of a hint copies it, also without HTTPS, where the browser gives a page no clipboard. */
+const copiesCommands = async page => {
+    await ready.Health(page);
+    const hint = page.locator(".vd-check").filter({ has: page.getByRole("button", { name: /^copy: / }) });
+    const commands = await hint.locator("code").allInnerTexts();
+    assert.ok(commands.length >= 2, "the modelled host has at least two hints with a command");
+    const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
+    await page.getByRole("button", { name: `copy: ${commands[0]}`, exact: true }).first().click();
+    await page.getByRole("button", { name: `copied: ${commands[0]}`, exact: true }).waitFor();
+    assert.equal(await clipboard(), commands[0]);
+    await page.evaluate(() => { Object.defineProperty(window, "isSecureContext", { value: false }) });
+    const other = commands.find(one => one !== commands[0]);
+    await page.getByRole("button", { name: `copy: ${other}`, exact: true }).first().click();
+    await page.getByRole("button", { name: `copied: ${other}`, exact: true }).waitFor();
+    assert.equal(await clipboard(), other);
+    await shot(page, "copied-hint");
+};
+
+/* No PCI device at all. */
+const empty = host => {
+    const devices = join(host, "sys/bus/pci/devices");
+    for (const name of readdirSync(devices))
+        rmSync(join(devices, name));
+};
+
+scenario("an empty host, and Cockpit's menu", { host: "gh200-1gpu", change: empty }, async scene => {
+    const page = await open(scene);
+    await page.getByText("This host has no device that a recipe covers.").waitFor();
+    await shot(page, "empty-devices");
+    await go(page, "Guests");
+    await page.getByText("No guest of libvirt has a device").waitFor();
+    await accessible(page, "empty");
+    await close(page);
+
+    const shell = await open(scene, { path: "/variantd" });
+    await shell.getByRole("link", { name: "GPU assignment" }).waitFor();
+    await shell.frameLocator("iframe[name='cockpit1:localhost/variantd']").getByRole("grid", { name: "Devices" }).waitFor();
+    await shot(shell, "in-cockpit");
+    /* Complaints of Cockpit's own pages are not ours. */
+    await shell.context().close();
+});
+
+/* Copies of the host's first GPU with its root port, in further PCI segments. */
+const many = count => host => {
+    const devices = join(host, "sys/bus/pci/devices");
+    const link = readlinkSync(join(devices, "0009:01:00.0"));
+    const source = join(devices, dirname(dirname(link)));
+    for (let index = 0; index < count - 1; index += 1) {
+        const segment = (0x1000 + index).toString(16);
+        const target = source.replace("pci0009", `pci${segment}`);
+        cpSync(source, target, { recursive: true, verbatimSymlinks: true });
+        for (const [from, to] of [["0009:00:00.0/0009:01:00.0", `0009:00:00.0/${segment}:01:00.0`], ["0009:00:00.0", `${segment}:00:00.0`]]) {
+            cpSync(join(target, from), join(target, to), { recursive: true, verbatimSymlinks: true });
+            rmSync(join(target, from), { recursive: true });
+        }
+        symlinkSync(link.replaceAll("0009:", `${segment}:`), join(devices, `${segment}:01:00.0`));
+        symlinkSync(dirname(link).replaceAll("0009:", `${segment}:`), join(devices, `${segment}:00:00.0`));
+    }
+};
+
+scenario("72 devices", { host: "gh200-1gpu", change: many(72) }, async (scene, context) => {
+    const page = await open(scene, { isMeasured: true });
+    await ready.Devices(page);
+    context.diagnostic(`interactive with 72 devices after ${Math.round(await page.evaluate(() => performance.now()))} ms`);
+    await page.getByText("72 devices").waitFor();
+    assert.equal(await page.getByRole("row").filter({ hasText: "10de:" }).count(), 50);
+    await shot(page, "72-devices");
+    await close(page);
+});
+
+const crowd = Array.from({ length: 500 }, (_, index) => guest(`guest${index}`, uuid(index), ["0009:01:00.0"]));
+
+scenario("256 devices and 500 guests", { host: "gh200-1gpu", change: many(256), guests: crowd }, async scene => {
+    const page = await open(scene);
+    await page.getByText("256 devices").waitFor();
+    await page.getByRole("button", { name: "Go to next page" }).click();
+    await accessible(page, "256 devices");
+    await shot(page, "256-devices");
+    await go(page, "Guests");
+    await page.getByText("500 guests").waitFor({ timeout: 240_000 });
+    await page.getByLabel("Filter guests").fill("guest499");
+    await page.getByText("1 guests").waitFor();
+    await row(page, "guest499").waitFor();
+    await shot(page, "500-guests");
+    await close(page);
+});
