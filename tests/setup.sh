@@ -101,11 +101,13 @@ need_npm() {
     { node --version && npm --version; } >/dev/null 2>&1 || need_packages nodejs npm
 }
 
-# npm_modules [OPTION...]: installs what package-lock.json names into node_modules, unless that is done; no package runs a script
+# npm_modules [--omit=dev]: installs what package-lock.json names into node_modules, unless that is done; no package runs a script.
+# What a developer has installed stays: --omit=dev is for a folder without node_modules, and one that has all packages keeps all.
 npm_modules() {
-    local wanted
-    wanted=$(sha256sum package-lock.json; echo "$*")
-    [ "$(cat node_modules/.of-lock 2>/dev/null)" != "$wanted" ] || return 0
-    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error "$@" >&2
-    echo "$wanted" >node_modules/.of-lock
+    local of_lock=node_modules/.of-lock wanted option=${1-}
+    wanted=$(sha256sum package-lock.json)
+    [ ! -d node_modules ] || grep -qs '^--omit=dev$' "$of_lock" || option=''
+    [ "$(head -1 "$of_lock" 2>/dev/null)" != "$wanted" ] || [ "$(tail -n +2 "$of_lock")" != "$option" ] || return 0
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error ${option:+"$option"} >&2
+    printf '%s\n' "$wanted" ${option:+"$option"} >"$of_lock"
 }

@@ -67,6 +67,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     findings.extend(sources.iter().filter_map(changes_files));
     findings.extend(new_cycles(&sources));
     findings.extend(language::check(root)?);
+    findings.extend(page_version(root)?);
     for finding in &findings {
         eprintln!("tidy: {finding}");
     }
@@ -108,6 +109,32 @@ fn names_libvirt((path, text): &Source) -> Option<String> {
         format!(
             "'{}' names libvirt's bindings; only {LIBVIRT} may",
             path.display()
+        )
+    })
+}
+
+/// The page in Cockpit, whose version npm's files have.
+fn page_version(root: &Path) -> Result<Vec<String>> {
+    let mut findings = Vec::new();
+    for name in ["package.json", "package-lock.json"] {
+        let path = root.join("packaging/cockpit").join(name);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        findings.extend(other_version(name, &text, env!("CARGO_PKG_VERSION")));
+    }
+    Ok(findings)
+}
+
+/// The version is the first one in the file, a line of its own, as npm writes it.
+fn other_version(name: &str, text: &str, version: &str) -> Option<String> {
+    let found = text.lines().find_map(|line| {
+        let value = line.trim().strip_prefix("\"version\": \"")?;
+        value.trim_end_matches(',').strip_suffix('"')
+    });
+    (found != Some(version)).then(|| {
+        let found = found.unwrap_or("none");
+        format!(
+            "'packaging/cockpit/{name}' has version {found}, and Cargo.toml {version}; \
+            set it, then run 'npm install --package-lock-only' there"
         )
     })
 }
@@ -242,6 +269,14 @@ mod tests {
         for path in ["agent/plan/src/a/tests.rs", "agent/settings/src/file.rs"] {
             assert_eq!(touches_the_system(&source(path, reads)), None);
         }
+    }
+
+    #[test]
+    fn the_page_has_the_version_of_the_workspace() {
+        let text = "{\n  \"name\": \"a\",\n  \"version\": \"0.2.0\",\n  \"private\": true\n}\n";
+        assert_eq!(other_version("package.json", text, "0.2.0"), None);
+        assert!(other_version("package.json", text, "0.3.0").is_some());
+        assert!(other_version("package.json", "{}", "0.2.0").is_some());
     }
 
     #[test]
