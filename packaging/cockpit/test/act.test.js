@@ -49,10 +49,10 @@ scenario("holders of a device are shown; bind and release", { host: "hgx-8gpu", 
     await close(page);
 });
 
-/* A module that loads until 'release' exists, and then fails. */
+/* A module that loads until 'release' exists, and then fails; at the latest when the scene ends. */
 const slowModule = (host, scene) => {
     mkdirSync(join(host, "usr/sbin"), { recursive: true });
-    writeFileSync(join(host, "usr/sbin/modprobe"), `#!/bin/sh\nwhile [ ! -e ${scene.path("release")} ]; do sleep 0.05; done\nexit 1\n`, { mode: 0o755 });
+    writeFileSync(join(host, "usr/sbin/modprobe"), `#!/bin/sh\nwhile [ -d ${scene.dir} ] && [ ! -e ${scene.path("release")} ]; do sleep 0.05; done\nexit 1\n`, { mode: 0o755 });
 };
 
 const startBind = async page => {

@@ -57,7 +57,7 @@ export const open = async (scene, { viewport = { width: 1280, height: 800 }, sty
     page.on("console", message => { if (["error", "warning"].includes(message.type())) page.complaints.push(message.text()) });
     page.on("pageerror", error => page.complaints.push(error.message));
     page.on("request", request => page.requests.push(new URL(request.url()).hostname));
-    page.setDefaultTimeout(30_000);
+    page.setDefaultTimeout(120_000);
     await page.goto(scene.url + path);
     return page;
 };
