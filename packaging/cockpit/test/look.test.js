@@ -51,22 +51,21 @@ scenario("each part is accessible in light and dark mode and on a phone", { host
     await close(page);
 });
 
-/* The button beside the command of a hint copies it, also without HTTPS, where the browser gives a page no clipboard. */
+/* The button beside a command copies it, also without HTTPS, where the browser gives a page no clipboard. */
 const copiesCommands = async page => {
     await ready.Health(page);
-    const hint = page.locator(".vd-check").filter({ has: page.getByRole("button", { name: /^copy: / }) });
-    const commands = await hint.locator("code").allInnerTexts();
-    assert.ok(commands.length >= 2, "the modelled host has at least two hints with a command");
-    const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
-    await page.getByRole("button", { name: `copy: ${commands[0]}`, exact: true }).first().click();
-    await page.getByRole("button", { name: `copied: ${commands[0]}`, exact: true }).waitFor();
-    assert.equal(await clipboard(), commands[0]);
-    await page.evaluate(() => { Object.defineProperty(window, "isSecureContext", { value: false }) });
-    const other = commands.find(one => one !== commands[0]);
-    await page.getByRole("button", { name: `copy: ${other}`, exact: true }).first().click();
-    await page.getByRole("button", { name: `copied: ${other}`, exact: true }).waitFor();
-    assert.equal(await clipboard(), other);
-    await shot(page, "copied-hint");
+    const command = await page.getByText("Next:").locator("code").innerText();
+    assert.match(command, /^variantctl /);
+    for (const isSecure of [true, false]) {
+        await page.evaluate(async value => {
+            await navigator.clipboard.writeText("");
+            Object.defineProperty(window, "isSecureContext", { value, configurable: true });
+        }, isSecure);
+        await page.getByRole("button", { name: /^cop(y|ied): variantctl / }).first().click();
+        await page.getByRole("button", { name: `copied: ${command}`, exact: true }).waitFor();
+        await page.waitForFunction(async text => await navigator.clipboard.readText() === text, command);
+    }
+    await shot(page, "copied-command");
 };
 
 /* No PCI device at all. */
@@ -121,14 +120,20 @@ scenario("72 devices", { host: "gh200-1gpu", change: many(72) }, async (scene, c
     await close(page);
 });
 
-const crowd = Array.from({ length: 500 }, (_, index) => guest(`guest${index}`, uuid(index), ["0009:01:00.0"]));
-
-scenario("256 devices and 500 guests", { host: "gh200-1gpu", change: many(256), guests: crowd }, async scene => {
+scenario("256 devices", { host: "gh200-1gpu", change: many(256) }, async scene => {
     const page = await open(scene);
     await page.getByText("256 devices").waitFor();
     await page.getByRole("button", { name: "Go to next page" }).click();
     await accessible(page, "256 devices");
     await shot(page, "256-devices");
+    await close(page);
+});
+
+/* On a host with one device: a debug build of the agent plans many guests slowly. */
+const crowd = Array.from({ length: 500 }, (_, index) => guest(`guest${index}`, uuid(index), ["0009:01:00.0"]));
+
+scenario("500 guests", { host: "gh200-1gpu", guests: crowd }, async scene => {
+    const page = await open(scene);
     await go(page, "Guests");
     await page.getByText("500 guests").waitFor({ timeout: 240_000 });
     await page.getByLabel("Filter guests").fill("guest499");
