@@ -9,6 +9,6 @@ pub mod call;
 mod exchange;
 pub mod input;
 pub mod protocol;
-mod record;
+pub mod record;
 pub mod relevance;
 pub mod syslog;

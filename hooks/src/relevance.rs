@@ -14,7 +14,7 @@ use memchr::memmem;
 use roxmltree::{Document, Node, ParsingOptions};
 
 use crate::input::{Input, NAMESPACE, Unreadable};
-use crate::record;
+use crate::record::RunDirectory;
 use domain::argument;
 use domain::shape;
 
@@ -59,16 +59,16 @@ impl Relevance {
     /// As [`Self::of`], with the directory in which the kernel shows PCI functions.
     #[must_use]
     pub fn with(input: &Input, run: &Path, pci: &Path) -> Self {
-        if input
-            .text
-            .as_deref()
-            .is_ok_and(|text| !input.names_mark && is_another(text, run))
-        {
+        let directory = RunDirectory::open(run);
+        let text = input.text.as_deref();
+        if text.is_ok_and(|text| is_unrelated(text.as_bytes(), &directory)) {
             return Self::default();
         }
-        let document = input.text.as_deref().map_err(Clone::clone).and_then(parse);
-        match document {
-            Ok(document) => Self::of_document(&document, run, pci),
+        match text.map_err(Clone::clone).and_then(parse) {
+            Ok(document) => Self {
+                journalled: is_journalled(&document, &directory),
+                ..Self::of_document(&document, run, pci)
+            },
             Err(why) => Self {
                 marked: input.names_mark,
                 unreadable: Some(why),
@@ -85,8 +85,7 @@ impl Relevance {
             device: *device.as_ref().unwrap_or(&false),
             absent: sources.iter().any(|address| is_absent(pci, address)),
             unlisted: device.err().map(|why| why.to_string()),
-            journalled: is_journalled(document, run),
-            unreadable: None,
+            ..Self::default()
         }
     }
 
@@ -115,11 +114,13 @@ pub fn parse(text: &str) -> Result<Document<'_>, Unreadable> {
     document.map_err(|error| Unreadable::Malformed(error.to_string()))
 }
 
-/// The quick check for most guests: it does not parse the XML. libvirt writes such words literally, never as character
-/// references, and a device is in `<hostdev>`, `<interface type='hostdev'>`, an NVMe disk or QEMU's own arguments.
-fn is_another(text: &str, run: &Path) -> bool {
-    let has = |word: &str| memmem::find(text.as_bytes(), word.as_bytes()).is_some();
-    !ASSIGNING.iter().any(|word| has(word)) && record::is_empty(run)
+/// The quick check for most guests: it does not parse the XML, and needs no memory but for a record (see [`RunDirectory`]). libvirt
+/// writes such words literally, never as character references, and a device is in `<hostdev>`, `<interface type='hostdev'>`, an NVMe
+/// disk or QEMU's own arguments.
+#[must_use]
+pub fn is_unrelated(text: &[u8], run: &RunDirectory) -> bool {
+    let has = |word: &str| memmem::find(text, word.as_bytes()).is_some();
+    !has(NAMESPACE) && !ASSIGNING.into_iter().any(has) && run.is_unused()
 }
 
 fn is_mark(node: Node<'_, '_>) -> bool {
@@ -267,15 +268,14 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-fn is_journalled(document: &Document<'_>, run: &Path) -> bool {
+fn is_journalled(document: &Document<'_>, run: &RunDirectory) -> bool {
     let children = document.root_element().children();
     let uuid = children
         .filter(|child| is(*child, "uuid"))
         .find_map(|child| child.text())
         .map(|text| text.trim().to_ascii_lowercase());
     let shaped = |text: &String| text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    uuid.filter(shaped)
-        .is_some_and(|uuid| record::has(run, &uuid))
+    uuid.filter(shaped).is_some_and(|uuid| run.has(&uuid))
 }
 
 #[cfg(test)]

@@ -1,19 +1,27 @@
 //! The C function `main`: the hook's work before and around the Rust code.
 //!
-//! Rust's own runtime maps memory and opens files before `main`, and ends the process when it cannot. This `main` reads libvirt's
-//! arguments first, without an allocation. Then a child process does the work. When the child dies (no memory, no stack, a signal),
-//! the exit status is one that the operation allows: libvirt kills a running guest whose hook fails at `reconnect` or `started`.
+//! Rust's own runtime maps memory and opens files before `main`, and ends the process when it cannot. This `main` first does what
+//! needs no memory that may be missing: it reads libvirt's arguments and the definition, and ends for an unrelated guest. Otherwise a
+//! child process does the work. When the child dies (no memory, no stack, a signal), the exit status is one that the operation
+//! allows: libvirt kills a running guest whose hook fails at `reconnect` or `started`.
 //!
-//!     main -- arguments, signals, descriptors 0 to 2
+//!     main -- arguments, signals, descriptors 0 to 2, definition
+//!       |-- an unrelated guest: 0
 //!       |-- fork fails: at reconnect and started 0 and a sentence; else this process does the work
 //!       |-- child:  the work, its exit status
 //!       `-- parent: waits; the child's exit status, or where a signal ended it 1 (may veto) or 0, and a sentence
 #![expect(unsafe_code, reason = "the entry point, its arguments, and fork")]
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use hooks::call::Operation;
+use hooks::input::Head;
+use hooks::record::RunDirectory;
+use hooks::relevance::is_unrelated;
 use nix::fcntl::{OFlag, open};
+use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -35,16 +43,34 @@ extern "C" fn main(count: c_int, values: *const *const c_char) -> c_int {
     let operation = Operation::parse(word(1), word(2));
     ignore_signals();
     fill_descriptors();
-    c_int::from(run(&arguments, operation))
+    let run = variable(c"VARIANTD_RUN_DIR").unwrap_or(c"/run/variantd");
+    let head = Head::read(stdin());
+    if passes(&head, run) {
+        return 0;
+    }
+    c_int::from(fork_and_work(&arguments, operation, head, run))
 }
 
-fn run(arguments: &Arguments, operation: Option<Operation>) -> u8 {
+/// Notes the call, and returns true for an unrelated guest.
+fn passes(head: &Head, run: &CStr) -> bool {
+    let run = RunDirectory::open(run);
+    run.note_call();
+    head.whole().is_some_and(|text| is_unrelated(text, &run))
+}
+
+fn fork_and_work(
+    arguments: &Arguments,
+    operation: Option<Operation>,
+    head: Head,
+    run: &CStr,
+) -> u8 {
+    let run = Path::new(OsStr::from_bytes(run.to_bytes()));
     // SAFETY: this process has one thread, so the child may do all that a process may (fork(2)).
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
             // When libvirt kills the hook, the child must not continue to wait.
             let _ = set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-            work(arguments)
+            work(arguments, head, run)
         }
         Ok(ForkResult::Parent { child }) => ended(arguments, operation, child),
         Err(why) if operation.is_some_and(Operation::can_kill) => {
@@ -52,7 +78,7 @@ fn run(arguments: &Arguments, operation: Option<Operation>) -> u8 {
             0
         }
         // Without a child a crash is a failure for libvirt. At these operations it refuses a start at most.
-        Err(_) => work(arguments),
+        Err(_) => work(arguments, head, run),
     }
 }
 
@@ -83,6 +109,15 @@ fn argument(count: c_int, values: *const *const c_char, index: usize) -> &'stati
     }
     // SAFETY: `values` has `count` pointers to strings that end in NUL, and all of it stays for the whole life of the process.
     unsafe { CStr::from_ptr(*values.add(index)) }
+}
+
+/// A variable of the environment.
+fn variable(name: &CStr) -> Option<&'static CStr> {
+    // SAFETY: this process has one thread, and nothing in it changes the environment, so the text stays.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value))
+    }
 }
 
 /// A closed reader or a file size limit makes the write fail instead of ending the process (signal(7)).

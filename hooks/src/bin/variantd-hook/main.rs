@@ -9,7 +9,6 @@ mod entry;
 mod sentence;
 
 use std::env;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,25 +16,23 @@ use std::time::Duration;
 use hooks::agent::{self, Limits};
 use hooks::answer::{self, Answer};
 use hooks::call::{Call, Operation};
-use hooks::input::{self, Input};
+use hooks::input::{Head, Input};
 use hooks::relevance::Relevance;
 use hooks::syslog;
 
-/// Reads the definition, calls the agent for a relevant guest, and returns the exit status for libvirt.
-fn work(arguments: &entry::Arguments) -> u8 {
+/// Reads the rest of the definition, calls the agent for a relevant guest, and returns the exit status for libvirt.
+fn work(arguments: &entry::Arguments, head: Head, run: &Path) -> u8 {
     let words = arguments
         .iter()
         .map(|word| word.to_string_lossy().into_owned());
     let call = Call::from_arguments(words);
-    let input = input::read(&mut io::stdin().lock());
-    let run = variable("VARIANTD_RUN_DIR", "/run/variantd");
-    note(&run);
+    let input = head.finish(&mut io::stdin().lock());
     let relevance = match env::var_os("VARIANTD_ROOT") {
-        Some(root) => Relevance::with(&input, &run, &Path::new(&root).join("sys/bus/pci/devices")),
-        None => Relevance::of(&input, &run),
+        Some(root) => Relevance::with(&input, run, &Path::new(&root).join("sys/bus/pci/devices")),
+        None => Relevance::of(&input, run),
     };
     let answer = match call.operation {
-        Some(operation) if relevance.any() => ask(&call, operation, &relevance, &input, &run),
+        Some(operation) if relevance.any() => ask(&call, operation, &relevance, &input, run),
         _ => Answer::pass(),
     };
     deliver(&answer)
@@ -64,11 +61,6 @@ fn shortened() -> Option<Limits> {
 
 fn variable(name: &str, default: &str) -> PathBuf {
     env::var_os(name).map_or(default.into(), PathBuf::from)
-}
-
-/// `variantctl doctor` reads the time of this file to see whether libvirt calls its hook; nothing else uses it.
-fn note(run: &Path) {
-    let _ = fs::write(run.join("called"), "");
 }
 
 /// Prints the answer. A closed standard error must not make a guest start fail.
