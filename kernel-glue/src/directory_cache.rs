@@ -104,6 +104,10 @@ impl Tree for DirectoryCache<'_> {
     fn stamp(&self, path: &str) -> Option<Stamp> {
         self.root.stamp(path)
     }
+
+    fn shared(&self) -> Option<&Root> {
+        Some(self.root)
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod capacity;
 mod device;
 mod egm;
 mod node;
+mod parallel;
 
 pub(crate) use device::override_text;
 
@@ -69,7 +70,7 @@ impl Host {
             .list(DEVICES)
             .map_err(|failure| no_devices(failure, root))?;
         let mut reader = Reader::new(tree);
-        let devices = reader.devices(names);
+        let devices = reader.devices(&names);
         let egm = reader.egm(devices.keys());
         let numa = reader.numa();
         let srat = reader.srat();

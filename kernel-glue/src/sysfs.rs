@@ -29,6 +29,8 @@ pub const MAX_CONFIG: usize = 4096;
 pub const MAX_SRAT: usize = 1 << 20;
 /// Maximum size of `modules.alias`, as in libvirt (src/util/virpci.c).
 pub const MAX_ALIAS: usize = 8 << 20;
+/// More bytes than nearly every file of a host has; `resource` of a PCI function has about 800.
+const START: usize = 1024;
 /// Maximum number of entries of a directory.
 pub const MAX_ENTRIES: usize = 65_536;
 /// Maximum number of lookups while concurrent renames disturb them.
@@ -55,6 +57,11 @@ pub(crate) trait Tree {
 
     /// The identity of the file at `path`; `None` if its content must not be cached.
     fn stamp(&self, _path: &str) -> Option<Stamp> {
+        None
+    }
+
+    /// The root, if other threads may read it at the same time in place of this.
+    fn shared(&self) -> Option<&Root> {
         None
     }
 }
@@ -315,16 +322,34 @@ fn names(directory: Dir) -> impl Iterator<Item = io::Result<String>> {
 
 /// Reads an open file of at most `cap` bytes.
 pub(crate) fn content(file: OwnedFd, cap: usize) -> io::Result<Vec<u8>> {
-    // One byte more than allowed tells a file that is too large from one that just fits. The size in stat(2) is no help: sysfs says
-    // 4096 for every attribute, and /proc says 0.
-    let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
-    let mut content = Vec::with_capacity(cap.min(4096) + 1);
-    File::from(file).take(limit).read_to_end(&mut content)?;
+    let mut file = File::from(file);
+    let mut start = [0; START];
+    let count = first_read(&mut file, &mut start)?;
+    let mut content = start[..count].to_vec();
+    // Fewer bytes than asked for are the end of a regular file (read(2)); the kernel prints an attribute of sysfs at once. So nearly
+    // every file of a host needs one read.
+    if count == START {
+        // One byte more than allowed tells a file that is too large from one that just fits. The size in stat(2) is no help: sysfs
+        // says 4096 for every attribute, and /proc says 0.
+        let limit = (cap.saturating_add(1)).saturating_sub(count);
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        file.take(limit).read_to_end(&mut content)?;
+    }
     if content.len() > cap {
         let why = format!("larger than {cap} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     Ok(content)
+}
+
+/// Reads once, and again only after a signal.
+fn first_read(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
 
 /// No path leaves `/`; below any other root a link must not leave it.
@@ -400,6 +425,11 @@ mod tests {
         assert_eq!(root.bytes("a", 10).expect("a").len(), 10);
         let failure = root.bytes("a", 9).expect_err("too large");
         assert_eq!(failure.reason(), "larger than 9 bytes");
+        for length in [START - 1, START, START + 1, 3 * START] {
+            fs::write(root.path().join("a"), vec![b'a'; length]).expect("a");
+            assert_eq!(root.bytes("a", length).expect("a").len(), length);
+            assert!(root.bytes("a", length - 1).is_err(), "{length}");
+        }
     }
 
     #[test]

@@ -24,16 +24,17 @@ pub(crate) fn override_text(text: &str) -> Option<String> {
 }
 
 impl Reader<'_> {
-    pub(super) fn devices(&mut self, names: Vec<String>) -> BTreeMap<PciAddress, Device> {
+    /// The devices with these names; a name that the kernel does not give is a gap.
+    pub(super) fn devices_named(&mut self, names: &[String]) -> BTreeMap<PciAddress, Device> {
         let mut devices = BTreeMap::new();
         for name in names {
             let canonical = name
                 .parse()
                 .ok()
                 // The kernel's own spelling only: the paths below are made from the parsed address.
-                .filter(|a: &PciAddress| a.to_string() == name);
+                .filter(|a: &PciAddress| a.to_string() == *name);
             let path = format!("{DEVICES}/{name}");
-            if let Some(address) = self.known(&path, canonical, &name) {
+            if let Some(address) = self.known(&path, canonical, name) {
                 devices.extend(self.device(address).map(|device| (address, device)));
             }
         }

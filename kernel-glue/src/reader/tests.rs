@@ -539,3 +539,35 @@ fn a_snapshot_without_egm_regions_has_the_form_of_earlier_releases() {
         Host::default()
     );
 }
+
+#[test]
+fn threads_read_the_same_as_one() {
+    let dir = host();
+    let root = dir.path();
+    for number in 0..600 {
+        let (bus, slot) = (number / 32, number % 32);
+        let address = format!("0001:{bus:02x}:{slot:02x}.0");
+        device(root, &address, "pci0001:00", "0x2342", "0x030200");
+        let file = |name: &str| root.join(format!("sys/devices/pci0001:00/{address}/{name}"));
+        match number % 50 {
+            0 => fs::remove_file(file("vendor")).expect("removed"),
+            1 => fs::write(file("class"), "red").expect("written"),
+            2 => fs::remove_file(file("config")).expect("removed"),
+            _ => {}
+        }
+    }
+    let hidden = "/sys/bus/pci/devices/0001:00:02.0/config";
+    put(
+        root,
+        crate::reader::RECORDED_GAPS,
+        &format!("{hidden}: permission denied\n"),
+    );
+    // The root itself is read by one thread.
+    let tree = crate::sysfs::Root::new(root.to_owned()).expect("root");
+    let one = Host::read_tree(&tree, root, &Cache::default()).expect("host");
+    let many = Host::read(root).expect("host");
+    assert_eq!(many, one);
+    assert_eq!(many.devices.len(), 590);
+    let reason = many.gaps.iter().find(|gap| gap.path == hidden);
+    assert_eq!(reason.map(|gap| &*gap.reason), Some("permission denied"));
+}
