@@ -12,6 +12,7 @@ use kernel_glue::numa::Numa;
 
 use crate::attempt::Attempts;
 use crate::known_versions::KnownVersions;
+use crate::metrics::Metrics;
 use crate::opted_out::OptedOut;
 use crate::region::Shown;
 use crate::stack::known::KnownStack;
@@ -44,6 +45,8 @@ pub struct Context {
     pub attempts: Attempts,
     /// Regions that VFIO reported on request.
     pub shown: Shown,
+    /// What the agent counts.
+    pub metrics: Metrics,
     /// Rules that can be replaced while the agent runs.
     rules: RwLock<Arc<Rules>>,
 }
@@ -76,6 +79,7 @@ impl Context {
             opted_out,
             attempts: Attempts::default(),
             shown: Shown::default(),
+            metrics: Metrics::default(),
             rules,
         }
     }
@@ -109,6 +113,12 @@ impl Context {
         let mut host = (self.read_host)().map_err(unreadable)?;
         self.shown.add_to(&mut host);
         Ok(host)
+    }
+
+    /// The agent's metrics at this time, as text.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text(self.known_versions.versions().ok())
     }
 
     /// The present CPUs and huge pages of the host.

@@ -37,6 +37,7 @@ use crate::instance::{self, Instance, InstanceError};
 use crate::inventory::{self, PublishError};
 use crate::known_versions::KnownVersions;
 use crate::libvirt::{self, LibvirtError};
+use crate::metrics::MetricsFile;
 use crate::notifier::Notifier;
 use crate::opted_out::OptedOut;
 use crate::program::{self, ProgramError};
@@ -165,6 +166,8 @@ pub struct Daemon {
     pub lost: Lost,
     /// The hook's socket; none if the run directory cannot be written.
     pub socket: Option<hook::Socket>,
+    /// The metrics for node_exporter.
+    pub metrics: MetricsFile,
     /// Reads configuration and recipes again.
     pub reload: Arc<Reload>,
     /// Locks the run directory against other agents.
@@ -182,6 +185,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     in_time("query the owner of variantd's name on the system bus", free).await?;
     // Before the runtime is busy: the hook has its own thread, so that no other work delays it.
     let thread = hook::thread()?;
+    let metrics = MetricsFile::open(&places.run);
     let context = context(places)?;
     published(&context, &places.run)?;
     let (assigner, ended) = assigner(places, context.clone())?;
@@ -224,7 +228,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     };
     let hook = Hook {
         assigner: assigner.clone(),
-        context,
+        context: context.clone(),
         repairs,
         definitions: places.root.join(DEFINITIONS),
     };
@@ -234,6 +238,9 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
     let lost = in_time("register the name on the system bus", lost).await?;
     // Last: a call in the queue of systemd's socket is then served by an agent that is complete.
     let socket = socket(&places.run, hook, &thread)?;
+    metrics
+        .begin(Arc::new(move || context.metrics_text()))
+        .await;
     supervisor.ready();
     tokio::spawn(supervisor.clone().watch(assigner, worker, thread, callers));
     Ok(Daemon {
@@ -243,6 +250,7 @@ pub async fn start(places: &Places) -> Result<Daemon, StartError> {
         manager: served,
         lost,
         socket,
+        metrics,
         instance,
     })
 }

@@ -114,3 +114,12 @@ macro_rules! as_the_model {
     };
 }
 pub(crate) use as_the_model;
+
+/// The value of a series such as `variantd_devices{state="free"}` in the agent's metrics; `None` if it is absent.
+pub(crate) fn metric(context: &Context, series: &str) -> Option<f64> {
+    let text = context.metrics_text();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map(|value| value.parse().expect("a number"))
+}

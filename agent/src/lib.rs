@@ -23,6 +23,7 @@ pub mod known_versions;
 pub mod libvirt;
 pub mod lock;
 pub mod log;
+pub mod metrics;
 pub mod notifier;
 pub mod opted_out;
 pub mod prepare;

@@ -98,6 +98,16 @@ impl Trigger {
         summary: false,
     });
 
+    /// The keyword in the metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Define => "define",
+            Self::Repair => "repair",
+            Self::Revert => "revert",
+            Self::Request(_) => "request",
+        }
+    }
+
     fn options(self) -> Option<Options> {
         match self {
             Self::Request(options) => Some(options),

@@ -7,8 +7,10 @@ use kernel_glue::device::Device;
 use kernel_glue::host::Host;
 
 use crate::assign::{Assigner, Condition, DeviceState};
+use crate::assignment::OwnerKind;
 use crate::context::Context;
 use crate::libvirt::DomainRef;
+use crate::metrics::Labels;
 use crate::reserve::Reservations;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -31,6 +33,8 @@ pub struct Status {
     pub group: Option<u32>,
     /// Its NUMA node.
     pub numa_node: Option<u32>,
+    /// The kind of its owner, if it is bound or being changed.
+    pub owner: Option<OwnerKind>,
     /// The domain that has it.
     pub domain: Option<DomainRef>,
     /// Its state.
@@ -51,6 +55,23 @@ pub struct Statuses {
     pub unsettled: bool,
     /// The host as it was read.
     pub host: Host,
+}
+
+impl Status {
+    /// Its labels in the metrics.
+    pub(crate) fn labels(&self) -> Labels<'_> {
+        let owner = self.owner.map(OwnerKind::as_str);
+        Labels {
+            state: self.state.as_str(),
+            driver: &self.driver,
+            owner: owner.unwrap_or(if self.driver.is_empty() {
+                "none"
+            } else {
+                "host"
+            }),
+            degraded: self.state == Condition::Degraded,
+        }
+    }
 }
 
 /// Reads the host, the records and the reservations.
@@ -129,6 +150,7 @@ fn status(
         previous_driver: previous.map_or(String::new(), ToString::to_string),
         group: device.iommu_group,
         numa_node: device.numa_node.map(Into::into),
+        owner: device_state.map(|device_state| device_state.owner),
         domain: device_state.and_then(|device_state| device_state.domain.clone()),
         state: device_state.map_or(idle, |device_state| device_state.condition),
         reserved,
@@ -144,6 +166,7 @@ mod tests {
     fn device_state(condition: Condition) -> DeviceState {
         DeviceState {
             condition,
+            owner: OwnerKind::Guest,
             domain: None,
             previous: Some(driver("nvidia")),
             elsewhere: false,

@@ -22,12 +22,14 @@ use crate::failure::PrepareError;
 use crate::journald;
 use crate::libvirt::{DomainRef, Event, Libvirt, LibvirtError};
 use crate::lock::Locks;
+use crate::metrics::Source;
 use crate::prepare::{AttachDevice, Options, Preparer, Trigger, ask_for_networks};
 use crate::progress;
 use crate::record::RecordError;
 use crate::report;
 use crate::stack::{self, collect::Programs};
 use crate::unplug;
+use api::refused::Kind;
 use api::report::{Outcome, Report};
 use domain::{Domain, DomainUuid};
 use planner::attach::Attached;
@@ -382,6 +384,7 @@ impl Worker {
     fn react(self: &Arc<Self>, event: Event) {
         match event {
             Event::Connected(versions) => {
+                self.context.metrics.connected(true);
                 // Before anything is planned: an upgrade of libvirt may be the reason of the new connection.
                 self.context.known_versions.learn(versions);
                 self.assigner.notifier().notify();
@@ -402,7 +405,7 @@ impl Worker {
                     tokio::spawn(self.clone().networks_changed());
                 }
             }
-            Event::Disconnected => {}
+            Event::Disconnected => self.context.metrics.connected(false),
         }
     }
 
@@ -578,6 +581,14 @@ impl Worker {
 
     /// Stores a report for later calls, and logs it for the operator if it matters.
     fn note(&self, domain: &DomainRef, trigger: Trigger, report: Report) {
+        let metrics = &self.context.metrics;
+        metrics.preparation(trigger.as_str(), &report);
+        // A caller gets the error of its request, which is counted there.
+        let is_event = matches!(trigger, Trigger::Define | Trigger::Repair);
+        let code = report.code.as_ref().and_then(|code| code.parse().ok());
+        if let Some(code) = code.filter(|_| is_event) {
+            metrics.refused(Source::Event, Kind::Refused, code);
+        }
         let variantd_domain = &*domain.name;
         match (&report.sentence, report.outcome) {
             (Some(sentence), _) => warn!(

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::fixture::{
     GPU, NIC, VARIANT, address, context, context_of, definition, driver, guest, host_on, kernel,
+    metric,
 };
 use crate::libvirt::Capabilities;
 use crate::libvirt::fake::Fake;
@@ -75,6 +76,42 @@ async fn own_events_do_not_repeat_a_define_that_libvirt_drops() {
         unreachable!("one domain");
     };
     assert_eq!(report.code.as_deref(), Some("VD-XML-006"));
+    let series = "variantd_refusals_total{code=\"VD-XML-006\",source=\"event\"}";
+    assert!(metric(&scene.worker.context, series).is_some_and(|count| count >= 1.0));
+}
+
+#[tokio::test]
+async fn preparations_are_counted_by_trigger_and_outcome() {
+    let scene = scene();
+    let domain = scene.libvirt.put(&guest(GPU));
+    let count = |trigger, outcome| {
+        let labels = format!("{{outcome=\"{outcome}\",trigger=\"{trigger}\"}}");
+        let series = format!("variantd_preparations_total{labels}");
+        metric(&scene.worker.context, &series)
+    };
+    scene.serve(vec![], vec![domain.clone()]).await;
+    assert_eq!(count("repair", "completed"), Some(1.0));
+    let event = Event::Defined(domain.clone());
+    scene.serve(vec![event], vec![]).await;
+    assert_eq!(count("define", "complete"), Some(1.0));
+    let reverted = scene.worker.prepare(domain.clone(), Trigger::Revert).await;
+    reverted.expect("reverted");
+    assert_eq!(count("revert", "reverted"), Some(1.0));
+    let prepared = scene.worker.prepare(domain, Trigger::REQUEST).await;
+    prepared.expect("completed");
+    assert_eq!(count("request", "completed"), Some(1.0));
+}
+
+#[tokio::test]
+async fn the_connection_to_libvirt_is_a_metric() {
+    let scene = scene();
+    let connected = || metric(&scene.worker.context, "variantd_libvirt_connected");
+    assert_eq!(connected(), Some(0.0));
+    let event = Event::Connected(Versions::NEWEST_TESTED);
+    scene.worker.react(event);
+    assert_eq!(connected(), Some(1.0));
+    scene.worker.react(Event::Disconnected);
+    assert_eq!(connected(), Some(0.0));
 }
 
 #[tokio::test]

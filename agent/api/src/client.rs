@@ -97,6 +97,8 @@ pub trait Manager {
     /// Ends a reservation; JSON.
     #[zbus(allow_interactive_auth)]
     async fn unreserve(&self, device: &str, options: Options<'_>) -> zbus::Result<String>;
+    /// The agent's metrics as text.
+    async fn metrics(&self, options: Options<'_>) -> zbus::Result<String>;
     /// Reads configuration and recipes again.
     async fn reload(&self, options: Options<'_>) -> zbus::Result<()>;
     /// Calls a method as a job.

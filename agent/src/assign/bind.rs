@@ -10,9 +10,10 @@ use nix::errno::Errno;
 use tracing::info;
 
 use super::release;
-use super::returning::{OnRefusal, Return, bring_back};
-use crate::assignment::{Event, Restore, next};
+use super::returning::{OnRefusal, Return, Returned, bring_back};
+use crate::assignment::{Event, OwnerKind, Restore, next};
 use crate::journald;
+use crate::metrics::Metrics;
 use crate::record::Held;
 use domain::refusal::Refusal;
 use settings::config::Release;
@@ -63,9 +64,15 @@ pub(super) struct FailedBind {
 ///
 /// # Errors
 /// The first failure, and the devices that could not be restored.
-pub(super) fn bind(kernel: &SharedKernel, devices: &[Held]) -> Result<(), Box<FailedBind>> {
+pub(super) fn bind(
+    kernel: &SharedKernel,
+    metrics: &Metrics,
+    devices: &[Held],
+) -> Result<(), Box<FailedBind>> {
     // All devices are tried although one has failed: a thread in a kernel write cannot be cancelled, so the others end anyway.
-    let results = at_once(devices, |held| bind_one(kernel, held));
+    let results = at_once(devices, |held| {
+        metrics.bind(OwnerKind::Guest, || bind_one(kernel, held))
+    });
     let failed = results.iter().filter_map(|result| result.as_ref().err());
     let event = |held: &Held| match failed.clone().find(|error| error.is_about(held.address)) {
         Some(error) => Event::NotBound {
@@ -169,17 +176,24 @@ impl Begun {
 /// The result of a release: a note about the device, or the reason of the failure.
 pub(super) type ReleaseResult = Result<Option<Refusal>, RebindError>;
 
+/// The terms of a release.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) policy: &'a Release,
+    pub(super) on_refusal: OnRefusal,
+    pub(super) metrics: &'a Metrics,
+}
+
 /// Releases each device to the state that the policy requires.
 ///
 /// Returns for each the reason of the failure, or a note about its state.
 pub(super) fn release_devices(
     kernel: &SharedKernel,
     devices: &[Begun],
-    policy: &Release,
-    on_refusal: OnRefusal,
+    terms: Terms<'_>,
 ) -> Vec<ReleaseResult> {
     at_once(devices, |begun| match (&begun.held, begun.restore) {
-        (Some(held), Some(restore)) => release_one(kernel, held, restore, policy, on_refusal),
+        (Some(held), Some(restore)) => release_one(kernel, held, restore, terms),
         _ => Ok(None),
     })
 }
@@ -199,10 +213,9 @@ fn release_one(
     kernel: &SharedKernel,
     held: &Held,
     restore: Restore,
-    policy: &Release,
-    on_refusal: OnRefusal,
+    terms: Terms<'_>,
 ) -> ReleaseResult {
-    let goal = match release::goal(kernel, held, restore.by_policy, policy) {
+    let goal = match release::goal(kernel, held, restore.by_policy, terms.policy) {
         // Unplugged: the restore reports it as gone, and the record ends.
         Err(error) if error.is_gone() => held.record.before.clone(),
         goal => goal?,
@@ -210,9 +223,12 @@ fn release_one(
     let Some(goal) = goal else { return Ok(None) };
     let way = Return {
         certain: restore.certain,
-        on_refusal,
+        on_refusal: terms.on_refusal,
     };
-    let returned = bring_back(kernel, held.address, &goal, way)?;
+    let outcome = |returned: &Returned| returned.outcome;
+    let returned = terms.metrics.release(OwnerKind::Guest, outcome, || {
+        bring_back(kernel, held.address, &goal, way)
+    })?;
     report(
         held.address,
         returned.outcome,

@@ -8,7 +8,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::Before;
 
 use super::Assigner;
-use crate::assignment::Phase;
+use crate::assignment::{OwnerKind, Phase};
 use crate::libvirt::DomainRef;
 use crate::notifier::Notifier;
 use crate::record::Manual;
@@ -35,6 +35,8 @@ pub enum Condition {
 pub struct DeviceState {
     /// The keyword.
     pub condition: Condition,
+    /// Its owner.
+    pub owner: OwnerKind,
     /// The domain that has it.
     pub domain: Option<DomainRef>,
     /// The driver that a release restores.
@@ -70,9 +72,10 @@ impl From<Phase> for Condition {
 }
 
 impl DeviceState {
-    fn new(condition: Condition, before: Option<Before>) -> Self {
+    fn new(condition: Condition, owner: OwnerKind, before: Option<Before>) -> Self {
         Self {
             condition,
+            owner,
             domain: None,
             previous: before.and_then(|before| before.driver),
             elsewhere: false,
@@ -96,7 +99,8 @@ impl Assigner {
         // After the records: work of this process is newer than its record.
         for (device, condition) in self.work().iter() {
             let device_state = all.entry(*device);
-            let device_state = device_state.or_insert_with(|| DeviceState::new(*condition, None));
+            let device_state = device_state
+                .or_insert_with(|| DeviceState::new(*condition, OwnerKind::Manual, None));
             device_state.condition = *condition;
             device_state.elsewhere = false;
         }
@@ -105,7 +109,7 @@ impl Assigner {
             if let Some(of) = record.domain {
                 let device_state = DeviceState {
                     domain: Some(of.domain),
-                    ..DeviceState::new(of.record.phase.into(), of.record.before)
+                    ..DeviceState::new(of.record.phase.into(), OwnerKind::Guest, of.record.before)
                 };
                 all.insert(record.device, device_state);
             }
@@ -143,10 +147,11 @@ impl Assigner {
             true => Condition::Degraded,
         };
         let elsewhere = condition == Condition::Binding;
+        let owner = manual.owner_kind();
         DeviceState {
             elsewhere,
             domain: manual.purpose.guest.clone(),
-            ..DeviceState::new(condition, manual.record.before.clone())
+            ..DeviceState::new(condition, owner, manual.record.before.clone())
         }
     }
 

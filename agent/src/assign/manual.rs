@@ -22,9 +22,9 @@ use tracing::info;
 
 use super::check::Budget;
 use super::claim::claimed;
-use super::returning::{OnRefusal, Return, bring_back};
+use super::returning::{OnRefusal, Return, Returned, bring_back};
 use super::{AssignError, Assigner, Condition, bind, error};
-use crate::assignment::{self, Action, Claim, Event, Owner, next};
+use crate::assignment::{self, Action, Claim, Event, Owner, OwnerKind, next};
 use crate::journald;
 use crate::libvirt::DomainRef;
 use crate::progress;
@@ -336,7 +336,9 @@ impl Assigner {
         };
         let record = claimed(*device, old, claim, holder.as_deref())?;
         self.note_record(*device, &manual_bind.purpose, Some(&record))?;
-        match manual_bind.rebind.apply(&*self.kernel, &manual_bind.now) {
+        let owner = OwnerKind::of(manual_bind.owner, manual_bind.purpose.guest.is_some());
+        let apply = || manual_bind.rebind.apply(&*self.kernel, &manual_bind.now);
+        match self.context.metrics.bind(owner, apply) {
             Ok(_) => {
                 self.set_note(*device, None);
                 let step = next(Some(&record), &Event::Bound);
@@ -439,7 +441,12 @@ impl Assigner {
             self.end(device, purpose, &step)?;
             return Ok((BindOutcome::AlreadySo, None));
         };
-        let returned = match bring_back(&*self.kernel, device, before, target) {
+        let owner = noted.owner_kind();
+        let outcome = |returned: &Returned| returned.outcome;
+        let returned = self.context.metrics.release(owner, outcome, || {
+            bring_back(&*self.kernel, device, before, target)
+        });
+        let returned = match returned {
             Err(error) => {
                 let lasting = error.is_degraded() || error.is_hung();
                 let event = Event::NotRestored { lasting };

@@ -53,6 +53,7 @@ use planner::plan::{Plan, Planned};
 use again::Again;
 use orphan::Orphans;
 
+pub use crate::assignment::OwnerKind;
 pub use again::serve as try_again;
 pub use bind::SharedKernel;
 pub use device_state::{Condition, DeviceState};
@@ -221,7 +222,7 @@ impl Assigner {
         // An entry can have devices of an earlier start that could not be released. They stay in it, and are not bound here.
         let planned = |held: &Held| devices.iter().any(|d| d.address == held.address);
         let (now, others): (Vec<_>, Vec<_>) = held.into_iter().partition(planned);
-        if let Err(failed_bind) = bind::bind(&*self.kernel, &now) {
+        if let Err(failed_bind) = bind::bind(&*self.kernel, &self.context.metrics, &now) {
             // `bind` has restored the devices already; what it could not restore stays in the entry for the retry.
             let error = error::failed_bind(failed_bind.error, &failed_bind.left);
             return Err(self.journal_failed_bind(domain, others, failed_bind.left, error));

@@ -5,7 +5,7 @@ use kernel_glue::driver::DriverName;
 use kernel_glue::rebind::{Before, RebindError};
 use tracing::warn;
 
-use super::bind::Begun;
+use super::bind::{Begun, Terms};
 use super::{AssignError, Assigner, OnRefusal, SharedKernel, bind, reference, sorted};
 use crate::assignment::{Event, Phase};
 use crate::libvirt::DomainRef;
@@ -107,9 +107,13 @@ impl Assigner {
         self.wait_for_qemu(&due);
         let begun: Vec<Begun> = due.iter().map(|held| Begun::by(event, held)).collect();
         self.intend(&domain, &begun, &others);
-        let policy = &self.context.rules().config.release;
+        let terms = Terms {
+            policy: &self.context.rules().config.release,
+            on_refusal,
+            metrics: &self.context.metrics,
+        };
         // A device that fails does not stop the others: each one that is released can start another guest.
-        let results = bind::release_devices(&*self.kernel, &begun, policy, on_refusal);
+        let results = bind::release_devices(&*self.kernel, &begun, terms);
         let (mut left, mut failed, mut notes) = (others, None, Vec::new());
         for (begun, result) in begun.iter().zip(results) {
             left.extend(begun.left(result.as_ref().map(drop)));

@@ -22,7 +22,7 @@ mod record;
 pub(crate) use action::{Action, Refused, Restore, Step};
 pub(crate) use event::{Claim, Event};
 pub(crate) use next::next;
-pub use record::{Owner, Phase, Record};
+pub use record::{Owner, OwnerKind, Phase, Record};
 
 #[cfg(test)]
 mod model;

@@ -31,6 +31,17 @@ pub enum Owner {
     Reservation,
 }
 
+/// The kind of a device's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerKind {
+    /// A guest, also one whose libvirt is not this host's.
+    Guest,
+    /// An administrator.
+    Manual,
+    /// A reservation.
+    Reservation,
+}
+
 /// The phase of an assignment, which decides its handling after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +54,31 @@ pub enum Phase {
     Releasing,
     /// It could not be restored: that is retried, and no other bind of it begins before.
     Degraded,
+}
+
+impl OwnerKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Guest, Self::Manual, Self::Reservation];
+
+    /// The keyword in the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Manual => "manual",
+            Self::Reservation => "reservation",
+        }
+    }
+
+    /// That of an owner; `for_guest`: it acts for a guest whose libvirt is not this host's.
+    pub(crate) fn of(owner: Owner, for_guest: bool) -> Self {
+        match owner {
+            _ if for_guest => Self::Guest,
+            Owner::Domain => Self::Guest,
+            Owner::Admin => Self::Manual,
+            Owner::Reservation => Self::Reservation,
+        }
+    }
 }
 
 impl Phase {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent::bus;
-use agent::daemon::{self, Places, StartError};
+use agent::daemon::{self, Daemon, Places, StartError};
 use agent::downgrade::{self, DowngradeError, PackageVersion};
 use agent::log;
 use anyhow::Context;
@@ -15,7 +15,7 @@ use clap::Parser;
 use kernel_glue::address::PciAddress;
 use settings::config;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 /// Exit status of an agent that finds another agent running.
@@ -184,10 +184,23 @@ async fn serve(places: Places) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut agent = daemon::start(&places).await?;
     info!("variantd {} serves", env!("CARGO_PKG_VERSION"));
+    let ended = until_end(&mut agent, [&mut hangup, &mut terminate, &mut interrupt]).await;
+    agent.metrics.end().await;
+    ended?;
+    agent.supervisor.stopping();
+    info!("variantd ends; guests and devices are not changed");
+    Ok(())
+}
+
+/// Serves until a signal, or until nothing needs the agent.
+async fn until_end(
+    agent: &mut Daemon,
+    [hangup, terminate, interrupt]: [&mut Signal; 3],
+) -> anyhow::Result<()> {
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
             () = agent.idle.reached() => {
                 info!("exiting, because nothing needs variantd ('idle_exit' in variantd.conf)");
                 // From now on a call starts a new agent.
@@ -196,7 +209,7 @@ async fn serve(places: Places) -> anyhow::Result<()> {
                     socket.close().await;
                 }
                 bus::release(&agent.manager, SERVICE).await?;
-                break;
+                return Ok(());
             }
             name = agent.lost.name() => anyhow::bail!("another process has taken the name '{name}' \
                 on the system bus"),
@@ -208,9 +221,6 @@ async fn serve(places: Places) -> anyhow::Result<()> {
             }
         }
     }
-    agent.supervisor.stopping();
-    info!("variantd ends; guests and devices are not changed");
-    Ok(())
 }
 
 impl From<Arguments> for Places {

@@ -15,6 +15,7 @@ use super::authority::Action;
 use super::method::{Access, Kind, Method, REFUSAL};
 use super::{BusError, Manager, caller};
 use crate::libvirt::DomainRef;
+use crate::metrics::{Source, Xml};
 use crate::prepare;
 use domain::NumaMode;
 use planner::json;
@@ -183,13 +184,34 @@ impl<'a> Call<'a> {
         work: impl Future<Output = Result<T, BusError>>,
         refused: impl FnOnce(String) -> T,
     ) -> Result<T, BusError> {
-        match work.await {
+        let done = work.await;
+        if let Err((Some(kind), Some(code))) = done.as_ref().map_err(|e| (e.kind(), e.code())) {
+            let metrics = &self.manager.context.metrics;
+            metrics.refused(Source::Bus, kind, code);
+        }
+        match done {
             Err(error) if self.flag(REFUSAL.key) => match error.fields() {
                 Some(fields) => Ok(refused(fields)),
                 None => Err(error),
             },
             done => done,
         }
+    }
+
+    /// Counts the answer about XML that libvirt does not have yet, by whether the work changes it.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub(super) async fn counted<T>(
+        &self,
+        subject: Xml,
+        work: impl Future<Output = Result<(bool, T), BusError>>,
+    ) -> Result<T, BusError> {
+        let done = work.await;
+        let changed = done.as_ref().map(|(changed, _)| *changed);
+        let metrics = &self.manager.context.metrics;
+        metrics.admission(subject, changed.map_err(BusError::kind));
+        done.map(|(_, answer)| answer)
     }
 
     /// Does expensive work: in the caller's turn, if the method waits for it.

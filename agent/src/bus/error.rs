@@ -15,6 +15,7 @@ use crate::failure::PrepareError;
 use crate::inventory::PublishError;
 use crate::reserve::ReserveError;
 use api::refused::{self, Kind};
+use domain::code::Code;
 use domain::refusal::Refusal;
 
 /// An error reply.
@@ -73,6 +74,22 @@ impl BusError {
             text: refusal.to_string(),
             refusal: Some(Box::new(refusal)),
         })
+    }
+
+    /// Its kind; `None` if the bus failed.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match &self.0 {
+            Reason::Text { kind, .. } => Some(*kind),
+            Reason::Bus(_) => None,
+        }
+    }
+
+    /// Its code.
+    pub(super) fn code(&self) -> Option<Code> {
+        match &self.0 {
+            Reason::Text { refusal, .. } => refusal.as_ref().map(|refusal| refusal.code),
+            Reason::Bus(_) => None,
+        }
     }
 
     /// The parts as JSON, if it has a code.

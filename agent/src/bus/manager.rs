@@ -15,6 +15,7 @@ use super::{Authority, BusError, Jobs, Lanes, blocking, caller, device};
 use crate::assign::{Assigner, BindOptions};
 use crate::context::Context;
 use crate::libvirt::DomainRef;
+use crate::metrics::Xml;
 use crate::prepare::{AttachDevice, Trigger};
 use crate::reserve::Reservations;
 use crate::worker::Worker;
@@ -139,8 +140,9 @@ impl Manager {
             let saved_plan = self.worker.propose_text(xml, call.plan_options()?);
             let saved_plan = call.costly(saved_plan).await?;
             let findings = json::text(&saved_plan.findings());
-            Ok((saved_plan.text, findings))
+            Ok((saved_plan.changed, (saved_plan.text, findings)))
         };
+        let planned = call.counted(Xml::Domain, planned);
         call.answer(planned, |refusal| (String::new(), refusal))
             .await
     }
@@ -169,9 +171,11 @@ impl Manager {
             };
             let attached = self.worker.attach(domain.clone(), device);
             let attached = call.costly(attached).await?;
-            let findings = json::text(&Findings::of_attached(&domain.name, &attached));
-            Ok((attached.device.text().to_owned(), findings))
+            let findings = Findings::of_attached(&domain.name, &attached);
+            let text = attached.device.text().to_owned();
+            Ok((findings.changed, (text, json::text(&findings))))
         };
+        let judged = call.counted(Xml::Device, judged);
         call.answer(judged, |refusal| (String::new(), refusal))
             .await
     }
@@ -411,6 +415,19 @@ impl Manager {
             Ok(ended?)
         });
         ended.await
+    }
+
+    /// Returns the agent's metrics as Prometheus' text format 0.0.4: what the agent counts, and the devices by state,
+    /// driver and owner. The same text is in `metrics.prom` in the run directory.
+    #[zbus(out_args("metrics"))]
+    async fn metrics(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        options: Options,
+    ) -> Result<String, BusError> {
+        let call = Call::new(self, &header, options)?;
+        call.admit(&About::Nothing).await?;
+        Ok(blocking(&self.context, Context::metrics_text).await)
     }
 
     /// Reads configuration and recipes again.

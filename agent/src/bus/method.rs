@@ -17,7 +17,7 @@ const XML: usize = domain::MAX_BYTES;
 pub(super) const REFUSAL: Choice = Choice::flag("refusal");
 
 /// All methods, in the order of the contract.
-pub(super) static ALL: [Method; 18] = [
+pub(super) static ALL: [Method; 19] = [
     Method::public("ListDomains"),
     Method::public("ListDevices"),
     Method::asks("Plan", Action::Plan).in_turn().with(&[
@@ -68,6 +68,7 @@ pub(super) static ALL: [Method; 18] = [
         .job(Operation::Recover),
     Method::asks("Reserve", Action::Bind).with(&[Choice::text("driver")]),
     Method::asks("Unreserve", Action::Bind),
+    Method::public("Metrics"),
     Method::of("Reload", Access::Root),
     Method::of("StartJob", Access::AsOperation).taking(saved_plan::MAX_BYTES),
 ];

@@ -107,7 +107,10 @@ impl Publisher {
             let listed = inventory::update(&looked.host, recipes, &sources.run);
             Ok::<_, BusError>((looked, listed))
         };
-        let (statuses, listed) = blocking(&self.sources, look).await?;
+        let metrics = &self.sources.context.metrics;
+        let looked = blocking(&self.sources, look).await;
+        let (statuses, listed) = looked.inspect_err(|_| metrics.no_devices())?;
+        metrics.devices(statuses.devices.values().map(Status::labels));
         self.note(listed.err());
         let Statuses {
             devices,

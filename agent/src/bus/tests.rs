@@ -19,6 +19,7 @@ use crate::assign::Assigner;
 use crate::context::Context;
 use crate::fixture::{
     GPU, NIC, VARIANT, address, context_reading, definition, guest, host, hostdev, kernel_of,
+    metric,
 };
 use crate::hook::Hook;
 use crate::libvirt::DomainRef;
@@ -260,6 +261,17 @@ async fn prepare_xml_completes_a_transient_guest() {
     let fault = manager.prepare_xml("<network/>", none()).await;
     let fault = words(fault.expect_err("no domain").into());
     assert!(fault.contains("VD-XML-004"), "{fault}");
+    let admissions = |result| {
+        let labels = format!("{{result=\"{result}\",subject=\"domain\"}}");
+        metric(
+            &scene.context,
+            &format!("variantd_admissions_total{labels}"),
+        )
+    };
+    let counts = ["completed", "unchanged", "refused", "failed"].map(admissions);
+    assert_eq!(counts, [2.0, 1.0, 1.0, 0.0].map(Some));
+    let refusals = "variantd_refusals_total{code=\"VD-XML-004\",source=\"bus\"}";
+    assert_eq!(metric(&scene.context, refusals), Some(1.0));
 }
 
 /// Completed device and findings, or the refusal.
@@ -308,6 +320,8 @@ async fn prepare_device_judges_the_definition_and_the_running_guest() {
         let codes: Vec<_> = findings.changes.iter().map(|change| change.code).collect();
         assert_eq!(codes, [Code::DriverMissing], "{flags:?}");
     }
+    let completed = "variantd_admissions_total{result=\"completed\",subject=\"device\"}";
+    assert_eq!(metric(&scene.context, completed), Some(3.0));
     scene.libvirt.run(&without);
     for flags in [&["live"][..], &[], &["live", "config"]] {
         let answer = attached(&scene, device, flags).await;

@@ -12,7 +12,8 @@ use hooks::call::Operation;
 use hooks::protocol::{
     DESCRIPTION, Description, Frames, GET_DESCRIPTION, GET_INFO, INTERFACE, INTERFACE_NOT_FOUND,
     INVALID_PARAMETER, Info, LONGEST_CALL, METHOD_NOT_FOUND, METHOD_NOT_IMPLEMENTED, MethodCall,
-    MethodReply, PERMISSION_DENIED, PROGRESS, RUN, Results, SERVICE, SERVICE_DESCRIPTION, encoded,
+    MethodReply, PERMISSION_DENIED, PROGRESS, REFUSED, RUN, Results, SERVICE, SERVICE_DESCRIPTION,
+    encoded,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
@@ -25,6 +26,8 @@ use tracing::debug;
 
 use super::operation::Hook;
 use crate::progress::{Listener, carried, heard};
+use api::refused::Kind;
+use domain::code::Code;
 
 /// Calls on one connection; libvirt's hook makes one, varlinkctl(1) up to three.
 const CALLS: usize = 16;
@@ -195,14 +198,17 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
         spawn_blocking(carried(move || worker.run(operation, &xml))).await
     });
     let mut work = std::pin::pin!(work);
-    let until = Instant::now() + hook.limit();
+    let (begun, metrics) = (Instant::now(), &hook.context.metrics);
+    let until = begun + hook.limit();
     let mut ticks = interval(PROGRESS);
     let mut tells = wants_progress;
     loop {
         tokio::select! {
             done = &mut work => {
                 // A panic of the work must not become a successful reply: the connection ends, and the hook refuses the start.
-                return done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                let reply = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                metrics.hook(operation, error(&reply), begun.elapsed());
+                return reply;
             }
             // After the agent's own time limit the progress messages stop, and the hook's timeout ends its wait.
             _ = ticks.tick(), if tells => {
@@ -210,6 +216,16 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
             }
         }
     }
+}
+
+/// The kind and code of an error.
+fn error(reply: &MethodReply) -> Option<(Kind, Option<Code>)> {
+    let kind = match reply.error.as_deref()? {
+        REFUSED => Kind::Refused,
+        _ => Kind::Failed,
+    };
+    let code = reply.parameters.code.as_ref();
+    Some((kind, code.and_then(|code| code.parse().ok())))
 }
 
 /// The progress of a call's work.

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use super::Hook;
 use super::connection::{Budget, serve};
 use crate::assign::Assigner;
-use crate::fixture::{GPU, context, definition, guest, kernel};
+use crate::context::Context;
+use crate::fixture::{GPU, context, definition, guest, kernel, metric};
 use crate::record::Records;
 use settings::config::Config;
 
@@ -22,6 +23,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 struct Scene {
     assigner: Arc<Assigner>,
+    context: Arc<Context>,
     xml: String,
     served: JoinHandle<std::io::Result<()>>,
     peer: UnixStream,
@@ -36,7 +38,7 @@ fn scene() -> Scene {
     let (repairs, _) = unbounded_channel();
     let hook = Arc::new(Hook {
         assigner: assigner.clone(),
-        context,
+        context: context.clone(),
         repairs,
         definitions: directory.path().join("definitions"),
     });
@@ -44,6 +46,7 @@ fn scene() -> Scene {
     let served = tokio::spawn(async move { serve(&mut ours, &hook, &Budget::default()).await });
     Scene {
         assigner,
+        context,
         xml: complete.expect("a complete guest").text,
         served,
         peer,
@@ -102,6 +105,12 @@ async fn a_start_that_waits_sends_progress_until_its_reply() {
     drop(release);
     holder.await.expect("released");
     assert_eq!(last(&mut scene.peer).await, MethodReply::default());
+    let series = "variantd_hook_duration_seconds_sum{operation=\"prepare\",result=\"allowed\"}";
+    let seconds = metric(&scene.context, series).expect("counted");
+    assert!(
+        seconds >= PROGRESS.as_secs_f64(),
+        "libvirt waited: {seconds}"
+    );
 }
 
 #[tokio::test]
@@ -118,6 +127,11 @@ async fn a_guest_that_is_not_complete_is_refused_with_the_command_that_completes
     assert_eq!(fields.command.as_deref(), Some("variantctl prepare d0"));
     let hint = fields.hint.expect("a hint");
     assert!(hint.contains("'variantctl prepare d0'"), "{hint}");
+    let series = "variantd_hook_duration_seconds_count{operation=\"prepare\",result=\"refused\"}";
+    assert_eq!(metric(&scene.context, series), Some(1.0));
+    let code = fields.code.expect("a code");
+    let series = format!("variantd_refusals_total{{code=\"{code}\",source=\"hook\"}}");
+    assert_eq!(metric(&scene.context, &series), Some(1.0));
 }
 
 #[tokio::test]

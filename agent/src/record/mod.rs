@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 use tracing::error;
 
+use crate::assignment::OwnerKind;
 use crate::libvirt::DomainRef;
 use crate::notifier::Notifier;
 use crate::service::ServiceName;
@@ -151,6 +152,11 @@ impl Manual {
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.record.phase.is_unsettled()
+    }
+
+    /// The kind of its owner.
+    pub(crate) fn owner_kind(&self) -> OwnerKind {
+        OwnerKind::of(self.record.owner, self.purpose.guest.is_some())
     }
 }
 

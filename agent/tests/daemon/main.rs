@@ -10,6 +10,7 @@ mod full_queue;
 mod hostile;
 mod log;
 mod manual;
+mod metrics;
 mod newer;
 mod power_cut;
 mod priority;

@@ -144,7 +144,7 @@ fn unread(error: serde_json::Error) -> Problem {
 }
 
 /// As [`ask`], with the answer as it is.
-fn answer<T>(
+pub(super) fn answer<T>(
     effect: Effect,
     call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<T>,
 ) -> Result<T, Problem> {

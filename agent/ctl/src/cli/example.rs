@@ -6,7 +6,7 @@ use clap::Command;
 type Example = (&'static str, &'static str);
 
 /// For each verb at least two, in the order of `--help`.
-const EXAMPLES: [(&str, &[Example]); 29] = [
+const EXAMPLES: [(&str, &[Example]); 30] = [
     (
         "list",
         &[
@@ -311,6 +311,13 @@ const EXAMPLES: [(&str, &[Example]); 29] = [
         &[
             ("a line for each change", "variantctl monitor"),
             ("a JSON object for each change", "variantctl monitor --json"),
+        ],
+    ),
+    (
+        "metrics",
+        &[
+            ("all metrics", "variantctl metrics"),
+            ("as a field of a JSON object", "variantctl metrics --json"),
         ],
     ),
     (

@@ -24,6 +24,7 @@ mod hint;
 mod input;
 mod layout;
 mod list;
+mod metrics;
 mod monitor;
 mod occupancy;
 mod output;
@@ -225,6 +226,8 @@ enum Verb {
     },
     /// Print a line for each change of devices, domains and jobs, until Ctrl-C
     Monitor,
+    /// Print the agent's metrics in Prometheus' text format: devices, binds, releases, refusals, durations
+    Metrics,
     /// Print completions for a shell, for packagers
     #[command(hide = true)]
     Completions {
@@ -469,6 +472,7 @@ fn run(cli: &Cli) -> Result<(), Problem> {
         } => reserve::reserve(*device, driver.as_ref(), *now, cli),
         Verb::Unreserve { device, now } => reserve::unreserve(*device, *now, cli.json),
         Verb::Monitor => monitor::run(cli.json),
+        Verb::Metrics => metrics::run(cli.json),
         Verb::Completions { shell } => completion::run(*shell),
         Verb::Wait { domain, timeout } => {
             domain::wait(domain, Duration::from_secs(*timeout), cli.json)
@@ -489,6 +493,7 @@ impl Verb {
             Self::Reserve { .. } => "reserve",
             Self::Unreserve { .. } => "unreserve",
             Self::Monitor => "monitor",
+            Self::Metrics => "metrics",
             Self::Wait { .. } => "wait",
             Self::List { .. }
             | Self::Show { .. }

@@ -78,10 +78,23 @@ async fn device_object_shows_the_state_for_a_guest() {
     assert_eq!(gpu.domain().await.expect("domain"), "d0");
     assert_eq!(gpu.driver().await.expect("driver"), VARIANT);
     assert_eq!(gpu.previous_driver().await.expect("driver"), "nvidia");
+    let series = |state, driver, owner| {
+        format!("variantd_devices{{driver=\"{driver}\",owner=\"{owner}\",state=\"{state}\"}} 1")
+    };
+    let metrics = async || {
+        let manager = scene.manager().await;
+        manager.metrics(Options::new()).await.expect("metrics")
+    };
+    let bound = series("bound", VARIANT, "guest");
+    let text = metrics().await;
+    assert!(text.contains(&bound), "{text}");
     scene.hook("release", &xml).await.expect("released");
     let gpu = until(&scene, GPU, "free").await;
     assert_eq!(gpu.domain().await.expect("domain"), "");
     assert_eq!(gpu.driver().await.expect("driver"), "nvidia");
+    let text = metrics().await;
+    assert!(text.contains(&series("free", "nvidia", "host")), "{text}");
+    assert!(!text.contains(&bound), "{text}");
 }
 
 #[tokio::test]
@@ -95,6 +108,9 @@ async fn device_object_shows_manual_binds_and_reservations() {
     let gpu = until(&scene, GPU, "reserved").await;
     manager.bind(GPU, Options::new()).await.expect("bound");
     until(&scene, GPU, "bound").await;
+    let manual =
+        format!("variantd_devices{{driver=\"{VARIANT}\",owner=\"manual\",state=\"bound\"}}");
+    assert_eq!(metric(&scene.context, &manual), Some(1.0));
     assert!(gpu.reserved().await.expect("reserved"));
     manager
         .unreserve(GPU, Options::new())
@@ -116,6 +132,8 @@ async fn interrupted_device_is_degraded() {
     let bind = scene.manager().await.bind(GPU, Options::new()).await;
     bind.expect_err("the host says no");
     until(&scene, GPU, "degraded").await;
+    let degraded = metric(&scene.context, "variantd_degraded_devices");
+    assert_eq!(degraded, Some(1.0));
 }
 
 #[tokio::test]
