@@ -10,7 +10,8 @@ pod=0b7c1f5e-1111-4222-8333-444455556666
 slice=kubepods-pod${pod//-/_}.slice
 drop_in=/run/systemd/system/variantd.service.d
 restore() {
-    systemctl stop lab-node-hook lab-launcher lab-user >/dev/null 2>&1 || true
+    # One unit that was not started would keep the others running.
+    for unit in lab-node-hook lab-launcher lab-user; do systemctl stop $unit >/dev/null 2>&1 || true; done
     systemctl unmask variantd >/dev/null 2>&1 || true
     /lab/outside gpu 0 ready
     rm -rf /run/lab-node-hook $drop_in/kubevirt.conf /tmp/vmi-*.json
@@ -33,7 +34,7 @@ main() { systemctl show -p MainPID --value variantd; }
 has_guest() {
     local record; record=$(cat /run/variantd/records/$GPU0.json)
     contains 'record' "$record" "\"uuid\": \"6f1f0b9e-3c1e-4b3a-9a39-0d0c7b9f6a0$1\""
-    contains 'record' "$record" "\"name\": \"vmi-$1\""
+    contains 'record' "$record" "\"name\": \"default/vmi-$1\""
 }
 
 # virt-launcher of the guest's pod, with what a device plugin has passed to it
@@ -92,8 +93,9 @@ is_released || fail "not released: $(state)"
 succeeds PostVMStop 1
 
 # The agent is killed during the bind, while the driver waits for the GPU.
-/lab/outside gpu 0 '6000 asked'
-(pause 2; kill -9 "$(main)") &
+/lab/outside gpu 0 never
+is_under_way() { pgrep -f 'variantd-child write-attribute / bind' >/dev/null; }
+(within 60 is_under_way; kill -9 "$(main)") &
 call PreVMStart 1
 wait
 /lab/outside gpu 0 ready
