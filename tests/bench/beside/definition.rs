@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use agent::snapshot::{Runs, Snapshot};
 use anyhow::{Context, Result, bail, ensure};
 use kernel_glue::host::Host;
 use planner::plan::PlanInput;
@@ -30,7 +31,8 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    fn new(gpus: usize) -> Result<Self> {
+    /// For a guest with this number of GPUs.
+    pub(crate) fn new(gpus: usize) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         model::gpus(folder.path(), gpus)?;
         let host = Host::read(folder.path())?;
@@ -38,12 +40,44 @@ impl Work {
         let plan_input = PlanInput::newest(&host, &recipes);
         let completed = rewritten(&model::guest(gpus), &plan_input)?;
         let old = outdated(&completed)?;
-        fs::write(folder.path().join("old.xml"), &old)?;
-        Ok(Self {
+        let work = Self {
             folder,
             old,
             completed,
-        })
+        };
+        fs::write(work.input(), &work.old)?;
+        Ok(work)
+    }
+
+    fn input(&self) -> PathBuf {
+        self.folder.path().join("old.xml")
+    }
+
+    /// A snapshot of the host: callgrind does not know openat2(2), with which the files of a recorded host are read.
+    pub(crate) fn snapshot(&self) -> Result<PathBuf> {
+        let host = Host::read(self.folder.path())?;
+        let snapshot = Snapshot::new(host, Runs::default(), Vec::new());
+        let path = self.folder.path().join("host.json");
+        fs::write(&path, snapshot.text())?;
+        Ok(path)
+    }
+
+    /// The rewrite as a process, for the recorded host or its snapshot.
+    pub(crate) fn rewrite(&self, host: &Path) -> Result<Command> {
+        let mut command = Command::new(binary("variantctl")?);
+        command
+            .arg("--host")
+            .arg(host)
+            .args(["--recipes", "/nonexistent", "rewrite"])
+            .arg(self.input());
+        Ok(command)
+    }
+
+    /// The same work of the other tool.
+    pub(crate) fn format(&self) -> Result<Command> {
+        let mut command = Command::new(rival("xmllint", "libxml2-utils")?);
+        command.arg("--format").arg(self.input());
+        Ok(command)
     }
 }
 
@@ -99,29 +133,21 @@ fn of_size(gpus: usize, size: &str, cells: usize) -> [Row; 2] {
 }
 
 fn process(work: &Work) -> Result<Pair> {
-    let (variantctl, xmllint) = (binary("variantctl")?, rival("xmllint", "libxml2-utils")?);
-    let (host, input) = (work.folder.path(), work.folder.path().join("old.xml"));
+    let (mut rewrite, mut format) = (work.rewrite(work.folder.path())?, work.format()?);
     let ours = || {
-        let mut command = Command::new(&variantctl);
-        command
-            .arg("--host")
-            .arg(host)
-            .args(["--recipes", "/nonexistent", "rewrite"])
-            .arg(&input);
-        let (text, time) = says(&mut command, None)?;
+        let (text, time) = says(&mut rewrite, None)?;
         ensure!(
             text == work.completed,
             "the definition is not what is planned"
         );
         Ok(time)
     };
-    alternate(ROUNDS, ours, || formatted(&xmllint, &input, work))
-}
-
-fn formatted(xmllint: &Path, input: &Path, work: &Work) -> Result<Duration> {
-    let (text, time) = says(Command::new(xmllint).arg("--format").arg(input), None)?;
-    ensure!(text.len() > work.old.len() / 2, "xmllint drops some of it");
-    Ok(time)
+    let theirs = || {
+        let (text, time) = says(&mut format, None)?;
+        ensure!(text.len() > work.old.len() / 2, "xmllint drops some of it");
+        Ok(time)
+    };
+    alternate(ROUNDS, ours, theirs)
 }
 
 fn in_process(work: &Work) -> Result<Pair> {

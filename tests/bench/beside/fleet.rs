@@ -4,13 +4,14 @@
 mod made_up;
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kernel_glue::host::Host;
+use tempfile::TempDir;
 
 use crate::measure::digits;
 use crate::model;
@@ -39,40 +40,66 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![Row::words(work, "-", reach, found)]
 }
 
-fn calls() -> Result<(Call, Call)> {
-    let folder = tempfile::tempdir()?;
-    let recorded = folder.path().join("host");
-    fs::create_dir(&recorded)?;
-    model::gpus(&recorded, GPUS)?;
-    let host = Host::read(&recorded)?;
-    let guest = folder.path().join("guest.xml");
-    fs::write(&guest, model::guest(GPUS))?;
-    let fleet = folder.path().join("fleet");
-    fs::create_dir(&fleet)?;
-    write(&fleet, &host, 0..FEW)?;
-    call(&fleet, &guest, FEW)?;
-    let few = call(&fleet, &guest, FEW)?;
-    write(&fleet, &host, FEW..MANY)?;
-    Ok((few, call(&fleet, &guest, MANY)?))
+/// Snapshots of hosts, and a guest.
+pub(crate) struct Fleet {
+    folder: TempDir,
+    host: Host,
 }
 
-fn write(fleet: &Path, host: &Host, numbers: std::ops::Range<usize>) -> Result<()> {
-    for number in numbers {
-        let snapshot = made_up::snapshot(host.clone(), number);
-        fs::write(fleet.join(format!("{number:05}.json")), snapshot.text())?;
+impl Fleet {
+    /// With this number of snapshots.
+    pub(crate) fn new(count: usize) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let recorded = folder.path().join("host");
+        fs::create_dir(&recorded)?;
+        model::gpus(&recorded, GPUS)?;
+        let host = Host::read(&recorded)?;
+        let fleet = Self { folder, host };
+        fs::write(fleet.path("guest.xml"), model::guest(GPUS))?;
+        fs::create_dir(fleet.path("fleet"))?;
+        fleet.write(0..count)?;
+        Ok(fleet)
     }
-    Ok(())
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, numbers: std::ops::Range<usize>) -> Result<()> {
+        let directory = self.path("fleet");
+        for number in numbers {
+            let snapshot = made_up::snapshot(self.host.clone(), number);
+            fs::write(directory.join(format!("{number:05}.json")), snapshot.text())?;
+        }
+        Ok(())
+    }
+
+    /// Plans the guest for all of them.
+    pub(crate) fn plan(&self) -> Result<Command> {
+        let mut command = Command::new(binary("variantctl")?);
+        command
+            .args(["--recipes", "/nonexistent", "--host"])
+            .arg(self.path("fleet"))
+            .arg("plan")
+            .arg(self.path("guest.xml"));
+        Ok(command)
+    }
+}
+
+fn calls() -> Result<(Call, Call)> {
+    let fleet = Fleet::new(FEW)?;
+    call(&fleet, FEW)?;
+    let few = call(&fleet, FEW)?;
+    fleet.write(FEW..MANY)?;
+    Ok((few, call(&fleet, MANY)?))
 }
 
 /// The output has a line for every host, and the guest fits on all hosts with the driver.
-fn call(fleet: &Path, guest: &Path, count: usize) -> Result<Call> {
-    let printed = fleet.with_extension("said");
+fn call(fleet: &Fleet, count: usize) -> Result<Call> {
+    let printed = fleet.path("said");
     let start = Instant::now();
-    let mut child = Command::new(binary("variantctl")?)
-        .args(["--recipes", "/nonexistent", "--host"])
-        .arg(fleet)
-        .arg("plan")
-        .arg(guest)
+    let mut child = fleet
+        .plan()?
         .stdout(File::create(&printed)?)
         .stderr(Stdio::null())
         .spawn()?;

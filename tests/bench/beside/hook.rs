@@ -51,10 +51,41 @@ fn other_guest(bytes: usize) -> String {
     text + "  </devices>\n</domain>\n"
 }
 
+/// An unrelated guest, on a host with a covered device.
+pub(crate) struct Unrelated {
+    scene: Scene,
+    input: PathBuf,
+}
+
+impl Unrelated {
+    /// A guest with a definition of at most this length.
+    pub(crate) fn new(bytes: usize) -> Result<Self> {
+        let scene = Scene::new(NO_LIBVIRT)?;
+        fs::write(scene.path("run/devices"), "0010:01:00.0\n")?;
+        let input = scene.path("guest.xml");
+        fs::write(&input, other_guest(bytes))?;
+        Ok(Self { scene, input })
+    }
+
+    /// The definition, for standard input.
+    pub(crate) fn input(&self) -> &Path {
+        &self.input
+    }
+
+    /// A call of the hook.
+    pub(crate) fn hook(&self) -> Result<Command> {
+        Ok(command(&binary("variantd-hook")?, &self.scene))
+    }
+
+    /// The same call of the other hook.
+    pub(crate) fn script(&self) -> Result<Command> {
+        Ok(command(&script(&self.scene)?, &self.scene))
+    }
+}
+
 fn foreign(bytes: usize) -> Result<Pair> {
-    let scene = Scene::new(NO_LIBVIRT)?;
-    fs::write(scene.path("run/devices"), "0010:01:00.0\n")?;
-    compare(&scene, &other_guest(bytes), None)
+    let guest = Unrelated::new(bytes)?;
+    compare(&guest.scene, &guest.input, None)
 }
 
 /// The GPU of the guest is bound and recorded by a first `prepare`, which is not timed.
@@ -77,7 +108,9 @@ fn prepared_guest() -> Result<Pair> {
         "the guest was not completed"
     );
     let agent = scene.start()?;
-    let pair = compare(&scene, &completed, Some(&agent))?;
+    let input = scene.path("guest.xml");
+    fs::write(&input, &completed)?;
+    let pair = compare(&scene, &input, Some(&agent))?;
     let entries = fs::read_dir(scene.path("run/journal"))
         .context("no journal")?
         .count();
@@ -85,17 +118,15 @@ fn prepared_guest() -> Result<Pair> {
     Ok(pair)
 }
 
-fn compare(scene: &Scene, xml: &str, agent: Option<&Agent>) -> Result<Pair> {
+fn compare(scene: &Scene, input: &Path, agent: Option<&Agent>) -> Result<Pair> {
     let (hook, script) = (binary("variantd-hook")?, script(scene)?);
-    let input = scene.path("guest.xml");
-    fs::write(&input, xml)?;
     let ours = || {
-        let time = call(&hook, scene, &input)?;
+        let time = call(&hook, scene, input)?;
         ensure!(scene.path("run/called").exists(), "the hook has not run");
         ensure!(agent.is_none_or(|agent| !agent.log().contains("refused")));
         Ok(time)
     };
-    alternate(ROUNDS, ours, || call(&script, scene, &input))
+    alternate(ROUNDS, ours, || call(&script, scene, input))
 }
 
 fn script(scene: &Scene) -> Result<PathBuf> {
@@ -108,14 +139,7 @@ fn script(scene: &Scene) -> Result<PathBuf> {
 
 /// One call as by libvirt; hook and script must exit 0 without output.
 fn call(program: &Path, scene: &Scene, input: &Path) -> Result<Duration> {
-    let mut command = Command::new(program);
-    command
-        .args(["bench", "prepare", "begin", "-"])
-        .env_clear()
-        .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
-        .env("VARIANTD_RUN_DIR", scene.path("run"))
-        .current_dir("/");
-    let (output, time) = run(&mut command, Some(input))?;
+    let (output, time) = run(&mut command(program, scene), Some(input))?;
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         output.status.success() && printed.is_empty(),
@@ -124,4 +148,15 @@ fn call(program: &Path, scene: &Scene, input: &Path) -> Result<Duration> {
     );
     ensure!(output.stdout.is_empty(), "the hook writes XML");
     Ok(time)
+}
+
+fn command(program: &Path, scene: &Scene) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["bench", "prepare", "begin", "-"])
+        .env_clear()
+        .env("DBUS_SYSTEM_BUS_ADDRESS", scene.bus.address())
+        .env("VARIANTD_RUN_DIR", scene.path("run"))
+        .current_dir("/");
+    command
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -42,25 +41,48 @@ pub(crate) fn rows() -> Vec<Row> {
     ]
 }
 
+fn ours(host: &Path, verb: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary("variantctl")?);
+    command
+        .arg("--host")
+        .arg(host)
+        .args(["--recipes", "/nonexistent"])
+        .args(verb);
+    Ok(command)
+}
+
+/// The other tool on the same host.
+fn lspci(host: &Path, detail: &str) -> Result<Command> {
+    let path = format!("sysfs.path={}", host.join("sys/bus/pci").display());
+    let mut command = Command::new(rival("lspci", "pciutils")?);
+    command.args(["-O", &path, "-D", detail]);
+    Ok(command)
+}
+
 fn list(host: &Path) -> Result<Pair> {
-    compare(host, &["list", "--all"], "-vv", |text| {
-        ensure!(
-            text.lines().count() == FUNCTIONS + 1,
-            "{} lines",
-            text.lines().count()
-        );
-        ensure!(
-            text.lines()
-                .filter(|line| line.contains("mlx5_core"))
-                .count()
-                == ENDPOINTS
-        );
-        Ok(())
-    })
+    compare(
+        ours(host, &["list", "--all"])?,
+        lspci(host, "-vv")?,
+        |text| {
+            ensure!(
+                text.lines().count() == FUNCTIONS + 1,
+                "{} lines",
+                text.lines().count()
+            );
+            ensure!(
+                text.lines()
+                    .filter(|line| line.contains("mlx5_core"))
+                    .count()
+                    == ENDPOINTS
+            );
+            Ok(())
+        },
+    )
 }
 
 fn verdicts(host: &Path) -> Result<Pair> {
-    compare(host, &["atomics", "--json"], "-vvv", |text| {
+    let command = ours(host, &["atomics", "--json"])?;
+    compare(command, lspci(host, "-vvv")?, |text| {
         let reports: serde_json::Value = serde_json::from_str(text)?;
         let devices = reports["devices"].as_array().context("no devices")?;
         ensure!(devices.len() == ENDPOINTS, "{} verdicts", devices.len());
@@ -69,26 +91,16 @@ fn verdicts(host: &Path) -> Result<Pair> {
 }
 
 fn compare(
-    host: &Path,
-    verb: &[&str],
-    detail: &str,
+    mut ours: Command,
+    mut lspci: Command,
     check: impl Fn(&str) -> Result<()>,
 ) -> Result<Pair> {
-    let (variantctl, lspci) = (binary("variantctl")?, rival("lspci", "pciutils")?);
-    let ours = || -> Result<Duration> {
-        let mut command = Command::new(&variantctl);
-        command
-            .arg("--host")
-            .arg(host)
-            .args(["--recipes", "/nonexistent"])
-            .args(verb);
-        let (text, time) = says(&mut command, None)?;
+    let ours = || {
+        let (text, time) = says(&mut ours, None)?;
         check(&text).map(|()| time)
     };
-    let theirs = || -> Result<Duration> {
-        let mut command = Command::new(&lspci);
-        let path = format!("sysfs.path={}", host.join("sys/bus/pci").display());
-        let (text, time) = says(command.args(["-O", &path, "-D", detail]), None)?;
+    let theirs = || {
+        let (text, time) = says(&mut lspci, None)?;
         let functions = text
             .lines()
             .filter(|line| line.starts_with(|c: char| c.is_ascii_hexdigit()))

@@ -4,10 +4,12 @@
 mod agent;
 mod connect;
 mod definition;
+mod expected;
 mod fleet;
 mod growth;
 mod hook;
 mod host;
+mod instructions;
 mod lab;
 mod libvirt;
 mod libxml2;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
+use expected::Expected;
 use row::Row;
 
 #[derive(Parser)]
@@ -34,9 +37,12 @@ struct Arguments {
     /// Write packaging/doc/performance.md
     #[arg(long, conflicts_with = "groups")]
     write: bool,
-    /// Exit with 1 if a target is missed
+    /// Exit with 1 if a result is worse than tests/bench/expected.toml, beyond a tolerance
     #[arg(long)]
     check: bool,
+    /// Write the results to tests/bench/expected.toml
+    #[arg(long, conflicts_with = "check")]
+    expect: bool,
     /// Run a tenth of the rounds, for a trial
     #[arg(long, conflicts_with = "write")]
     quick: bool,
@@ -62,6 +68,10 @@ const GROUPS: &[Group] = &[
     Group {
         name: "definition",
         rows: definition::rows,
+    },
+    Group {
+        name: "instructions",
+        rows: instructions::rows,
     },
     Group {
         name: "growth",
@@ -106,6 +116,18 @@ fn main() -> Result<ExitCode> {
         report::write(&rows)?;
         growth::write()?;
     }
-    let missed = rows.iter().any(Row::is_missed);
-    Ok(ExitCode::from(u8::from(arguments.check && missed)))
+    if arguments.expect {
+        let mut expected = Expected::read()?;
+        expected.replace(&rows);
+        expected.write()?;
+    }
+    let mut status = ExitCode::SUCCESS;
+    if arguments.check {
+        let expected = Expected::read()?;
+        for complaint in rows.iter().filter_map(|row| expected.complaint(row)) {
+            eprintln!("worse than expected: {complaint}");
+            status = ExitCode::FAILURE;
+        }
+    }
+    Ok(status)
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Error;
 
+use crate::instructions::Instructions;
 use crate::measure::{Pair, digits};
 use crate::process::Unavailable;
 
@@ -21,6 +22,8 @@ pub(crate) enum Found {
         ratio: f64,
         met: Option<bool>,
     },
+    /// Instructions of variantd and of the other tool.
+    Instructions(Instructions),
     /// Another result, as text.
     Words { text: String, met: bool },
     /// Skipped, with the reason.
@@ -60,6 +63,23 @@ impl Row {
         }
     }
 
+    /// Instructions, without a target: `--check` compares them with the table of expected results.
+    pub(crate) fn instructions(
+        work: &str,
+        beside: &str,
+        counted: anyhow::Result<Instructions>,
+    ) -> Self {
+        Self {
+            work: format!("{work}: instructions"),
+            beside: beside.to_owned(),
+            reach: "-".to_owned(),
+            found: match counted {
+                Ok(counted) => Found::Instructions(counted),
+                Err(error) => Found::of_error(&error),
+            },
+        }
+    }
+
     /// A result with a verdict by the code that measured it.
     pub(crate) fn words(
         work: &str,
@@ -88,22 +108,18 @@ impl Row {
                 digits(*ratio),
                 met.map_or_else(none, word),
             ),
+            Found::Instructions(Instructions { ours, theirs }) => (
+                format!("{ours} instructions"),
+                theirs.map_or_else(none, |theirs| format!("{theirs} instructions")),
+                theirs.map_or_else(none, |theirs| digits(*ours as f64 / theirs as f64)),
+                none(),
+            ),
             Found::Words { text, met } => (text.clone(), none(), none(), word(*met)),
             Found::Absent(why) => (format!("not run here: {why}"), none(), none(), none()),
             Found::Failed(why) => (format!("failed: {why}"), none(), none(), word(false)),
         };
         let (work, beside, reach) = (self.work.clone(), self.beside.clone(), self.reach.clone());
         [work, beside, ours, theirs, ratio, reach, verdict]
-    }
-
-    /// Whether the target was missed or the timed work failed.
-    pub(crate) fn is_missed(&self) -> bool {
-        match &self.found {
-            Found::Pair { met, .. } => *met == Some(false),
-            Found::Words { met, .. } => !met,
-            Found::Failed(_) => true,
-            Found::Absent(_) => false,
-        }
     }
 }
 
