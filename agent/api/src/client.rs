@@ -250,7 +250,9 @@ impl From<zbus::Error> for Fault {
 }
 
 impl Fault {
-    fn named(name: &str, text: String) -> Self {
+    /// That of an error name and its text.
+    #[must_use]
+    pub fn named(name: &str, text: String) -> Self {
         let Some((kind, code)) = Kind::of_name(name) else {
             return match name {
                 FULL => Self::Full(text),

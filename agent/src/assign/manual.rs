@@ -159,6 +159,7 @@ impl Assigner {
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
         self.settle_manual(device)?;
+        progress::stage("loading the driver's module", 0.1);
         let manual_bind =
             self.manual_bind(device, bind::resolve(&*self.kernel, device, driver)?)?;
         let manual_bind = manual_bind.by(asker);

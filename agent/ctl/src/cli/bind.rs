@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 use super::domain::{ask, options};
 use super::problem::{Coded, Exit, Problem};
-use super::{Cli, dry_run, output};
+use super::{Cli, dry_run, job, output, progress};
 use api::again::Effect;
+use api::client::{ManagerProxy, Options};
 
 /// The time until the first message about a waiting call,
 const FIRST_WORD: Duration = Duration::from_secs(2);
@@ -70,29 +71,42 @@ fn ask_to_bind(
         options.insert("driver", driver.as_str().into());
     }
     let device = device.to_string();
-    ask(Effect::Changes, async |manager| {
-        let options = options.clone();
+    let call = async |manager: &ManagerProxy<'_>, options: Options<'_>| {
         patiently(&device, manager.bind(&device, options)).await
-    })
+    };
+    match how.dry_run {
+        true => ask(Effect::Changes, async |manager| {
+            call(manager, options.clone()).await
+        }),
+        false => job::ask("bind", &device, &options, call),
+    }
 }
 
 /// Releases a device that was bound manually.
 pub(super) fn release(device: PciAddress, as_json: bool) -> Result<(), Problem> {
     let device = device.to_string();
-    let report = ask(Effect::Changes, async |manager| {
-        let release = manager.release(&device, options([]));
-        patiently(&device, release).await
-    })?;
+    let call = async |manager: &ManagerProxy<'_>, options: Options<'_>| {
+        patiently(&device, manager.release(&device, options)).await
+    };
+    let report = job::ask("release", &device, &options([]), call)?;
     tell(&report, as_json, released)
 }
 
 /// Restores devices whose change was interrupted; fails when one could not be restored.
 pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), Problem> {
     let device = device.map(|device| device.to_string());
-    let report = ask(Effect::Changes, async |manager| {
-        let own = device.as_deref().map(|device| ("device", device.into()));
-        manager.recover(options(own)).await
-    })?;
+    let subject = device.as_deref().unwrap_or_default();
+    let report = job::ask(
+        "recover",
+        subject,
+        &options([]),
+        async |manager, options| {
+            let own = device.as_deref().map(|device| ("device", device.into()));
+            manager
+                .recover(options.into_iter().chain(own).collect())
+                .await
+        },
+    )?;
     tell(&report, as_json, recovered)?;
     let mut rows = report.as_array().into_iter().flatten();
     let Some((row, sentence)) = rows.find_map(|row| Some((row, row["sentence"].as_str()?))) else {
@@ -106,8 +120,11 @@ pub(super) fn recover(device: Option<PciAddress>, as_json: bool) -> Result<(), P
     })
 }
 
-/// Prints on standard error that the agent has not answered yet.
+/// Prints on standard error that the agent has not answered yet, unless there is another form of progress, or none is wanted.
 async fn patiently<T>(device: &str, call: impl Future<Output = T>) -> T {
+    if progress::is_silent() || progress::is_shown() {
+        return call.await;
+    }
     let say = |waited: Duration| {
         let waited = waited.as_secs();
         output::say(&format!(

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use super::progress::{self, Progress};
 use super::{Cli, hint, is_snapshot, output, reservations};
 use crate::doctor::read::{self, Places};
 use crate::doctor::{Check, Group, Length, Tally, Verdict, examine, next, text};
@@ -72,7 +73,13 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
         recipes: cli.recipes.clone(),
         reservations,
     };
-    let scene = read::scene(places).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    if request.quiet {
+        progress::silence();
+    }
+    let progress = Progress::begin("reading the host");
+    let scene = read::scene(places, &|stage| progress.stage(stage));
+    drop(progress);
+    let scene = scene.map_err(|failure| Problem::Failed(failure.to_string()))?;
     let mut checks = examine(&scene);
     checks.retain(|check| request.wants(check));
     for check in &mut checks {

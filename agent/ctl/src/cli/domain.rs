@@ -6,11 +6,13 @@ use std::time::Duration;
 use api::again::{Effect, again};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use zbus::{Connection, Variant};
 
 use super::diff::Color;
 use super::problem::{Coded, Exit, Problem};
-use super::{input, output, summary};
+use super::progress::Progress;
+use super::{input, job, output, summary};
 use api::client::{Fault, ManagerProxy, Options};
 use api::refused::{self, Kind};
 use api::report::{Item, Outcome, Report};
@@ -40,11 +42,14 @@ impl Wanted {
 
 /// Completes a domain's definition and prints the added elements.
 pub(super) fn prepare(domain: &str, wanted: Wanted, as_json: bool) -> Result<(), Problem> {
-    let report = ask_for_report(Effect::Changes, async |manager| {
-        let options = wanted.options().into_iter().chain(summarized(as_json));
-        manager.prepare(domain, options.collect()).await
-    })?;
-    tell(&report, as_json)
+    let options = wanted.options().into_iter().chain(summarized(as_json));
+    let report = job::ask(
+        "prepare",
+        domain,
+        &options.collect(),
+        async |manager, options| manager.prepare(domain, options).await,
+    )?;
+    tell(&Answered::read(report)?, as_json)
 }
 
 /// Makes exactly the edits of a saved plan.
@@ -54,12 +59,13 @@ pub(super) fn apply(domain: Option<&str>, file: &Path, as_json: bool) -> Result<
     // The name may belong to another domain by now.
     let uuid = saved.uuid.map(|uuid| uuid.to_string());
     let own = uuid.unwrap_or(saved.domain);
-    let report = ask_for_report(Effect::Changes, async |manager| {
-        let plan = [("plan", text.as_str().into())];
-        let options = options(plan.into_iter().chain(summarized(as_json)));
-        manager.prepare(domain.unwrap_or(&own), options).await
+    let domain = domain.unwrap_or(&own);
+    let plan = [("plan", text.as_str().into())];
+    let options = options(plan.into_iter().chain(summarized(as_json)));
+    let report = job::ask("prepare", domain, &options, async |manager, options| {
+        manager.prepare(domain, options).await
     })?;
-    tell(&report, as_json)
+    tell(&Answered::read(report)?, as_json)
 }
 
 /// The agent's plan for a domain, also as JSON.
@@ -81,18 +87,20 @@ pub(super) fn complete(xml: &str, wanted: Wanted) -> Result<(String, Findings), 
 
 /// Removes the added elements from a domain's definition.
 pub(super) fn revert(domain: &str, as_json: bool) -> Result<(), Problem> {
-    let report = ask_for_report(Effect::Changes, async |manager| {
-        manager.revert(domain, options(summarized(as_json))).await
+    let options = options(summarized(as_json));
+    let report = job::ask("revert", domain, &options, async |manager, options| {
+        manager.revert(domain, options).await
     })?;
-    tell(&report, as_json)
+    tell(&Answered::read(report)?, as_json)
 }
 
 /// Waits until no change of a definition is pending, and reports whether it is complete.
 pub(super) fn wait(domain: &str, timeout: Duration, as_json: bool) -> Result<(), Problem> {
     let limit = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-    let report = ask_for_report(Effect::Reads, async |manager| {
+    let report = ask(Effect::Reads, async |manager| {
         manager.wait(domain, limit, options([])).await
     })?;
+    let report = Answered::read(report)?;
     tell(&report, as_json)?;
     // Only a request changes that, so another wait would not help.
     if report.read.outcome == Outcome::OnRequest {
@@ -139,7 +147,7 @@ fn exit(kind: Kind) -> Exit {
     }
 }
 
-fn unread(error: serde_json::Error) -> Problem {
+pub(super) fn unread(error: serde_json::Error) -> Problem {
     Problem::Failed(format!("cannot read the agent's answer: {error}"))
 }
 
@@ -148,17 +156,21 @@ pub(super) fn answer<T>(
     effect: Effect,
     call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<T>,
 ) -> Result<T, Problem> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| Problem::Failed(format!("cannot start: {error}")))?;
     // Connecting fails, too, when the bus has no quota left.
     let attempt = async || {
         let connection = Connection::system().await?;
         call(&ManagerProxy::new(&connection).await?).await
     };
-    let reply = runtime.block_on(again(effect, attempt));
+    let _progress = Progress::begin("waiting for variantd");
+    let reply = runtime()?.block_on(again(effect, attempt));
     reply.map_err(|error| problem(error.into()))
+}
+
+pub(super) fn runtime() -> Result<Runtime, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|error| Problem::Failed(format!("cannot start: {error}")))
 }
 
 pub(super) fn problem(fault: Fault) -> Problem {
@@ -203,13 +215,11 @@ struct Answered {
     read: Report,
 }
 
-fn ask_for_report(
-    effect: Effect,
-    call: impl AsyncFn(&ManagerProxy<'_>) -> zbus::Result<String>,
-) -> Result<Answered, Problem> {
-    let json = ask(effect, call)?;
-    let read = Report::deserialize(&json).map_err(unread)?;
-    Ok(Answered { json, read })
+impl Answered {
+    fn read(json: Value) -> Result<Self, Problem> {
+        let read = Report::deserialize(&json).map_err(unread)?;
+        Ok(Self { json, read })
+    }
 }
 
 fn tell(report: &Answered, as_json: bool) -> Result<(), Problem> {

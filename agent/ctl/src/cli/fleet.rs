@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::problem::Problem;
+use super::progress::Progress;
 use super::{Cli, Request, input, output, recipes};
 use crate::fleet::{self, Asked, Finding, Question};
 use domain::code::Code;
@@ -16,8 +17,6 @@ use domain::{Definition, MAX_BYTES};
 
 /// Maximum size of a list of hosts in bytes: a million lines of 64 characters.
 const MAX_LIST: usize = 64 << 20;
-/// Width of the progress bar in characters.
-const BAR: usize = 30;
 
 /// The result for one host.
 struct Line<'a> {
@@ -48,9 +47,14 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
         request.wanted.egm.map(bool::from),
         request.wanted.numa.map(Into::into),
     );
-    let mut bar = Bar::new(hosts.len());
-    let asked = fleet::ask(&hosts, &question, |done| bar.show(done));
-    bar.clear();
+    let progress = Progress::begin("planning for each host");
+    let asked = fleet::ask(&hosts, &question, |done| {
+        progress.stage(&format!(
+            "planning for each host: {done} of {}",
+            hosts.len()
+        ));
+    });
+    drop(progress);
     let lines = lines(&hosts, &asked);
     match cli.json {
         true => output::object(to_json(&lines))?,
@@ -190,32 +194,4 @@ fn to_json(lines: &[Line<'_>]) -> Value {
             "fits": count(lines, "fits"), "differs": count(lines, "differs"), "no": count(lines, "no"),
         },
     })
-}
-
-/// Shows progress, only on a terminal.
-struct Bar {
-    all: usize,
-    shown: bool,
-}
-
-impl Bar {
-    fn new(all: usize) -> Self {
-        // The bar overwrites itself with carriage returns, which a log file keeps.
-        let shown = io::stderr().is_terminal();
-        Self { all, shown }
-    }
-
-    fn show(&mut self, done: usize) {
-        if self.shown {
-            let full = BAR * done / self.all.max(1);
-            let (full, open) = ("#".repeat(full), ".".repeat(BAR - full));
-            output::to_standard_error(&format!("\r[{full}{open}] {done} of {} hosts", self.all));
-        }
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            output::to_standard_error("\r\x1b[K");
-        }
-    }
 }

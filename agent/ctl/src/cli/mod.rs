@@ -22,6 +22,7 @@ mod explain;
 mod fleet;
 mod hint;
 mod input;
+mod job;
 mod layout;
 mod list;
 mod metrics;
@@ -30,6 +31,7 @@ mod occupancy;
 mod output;
 mod plan;
 mod problem;
+mod progress;
 mod recipe;
 mod record;
 mod region;
@@ -66,6 +68,7 @@ use settings::config::{Config, ConfigError};
 
 use capacity::Numa;
 use problem::{Coded, Exit, Problem};
+use progress::Progress;
 
 /// Assign GPUs that need a VFIO variant driver to libvirt guests
 #[derive(Debug, Parser)]
@@ -357,6 +360,9 @@ pub fn main() -> ExitCode {
     if !named.is_empty() {
         cli.host = named;
     }
+    if cli.json {
+        progress::silence();
+    }
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -543,7 +549,7 @@ fn host_view(cli: &Cli) -> Result<HostView, Problem> {
             json: cli.json,
         });
     }
-    let host = Host::read(cli.host()).map_err(|failure| Problem::Failed(failure.to_string()))?;
+    let host = read_host(cli)?;
     Ok(HostView {
         root: cli.host().to_owned(),
         host,
@@ -553,6 +559,11 @@ fn host_view(cli: &Cli) -> Result<HostView, Problem> {
         reservations: reservations(cli),
         json: cli.json,
     })
+}
+
+fn read_host(cli: &Cli) -> Result<Host, Problem> {
+    let _progress = Progress::begin("reading the host");
+    Host::read(cli.host()).map_err(|failure| Problem::Failed(failure.to_string()))
 }
 
 /// True for a snapshot; a host, recorded or not, is a directory.

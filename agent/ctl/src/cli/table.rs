@@ -3,6 +3,7 @@
 //! A last column that does not fit is continued below itself, or below the row if there is no room beside the others.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::Style;
@@ -20,7 +21,12 @@ const INDENT: usize = 4;
 
 /// The width of the terminal that standard output is; `None` for a file or pipe.
 pub(super) fn width() -> Option<usize> {
-    let size = tcgetwinsize(io::stdout()).ok()?;
+    columns_of(&io::stdout())
+}
+
+/// The width of the terminal that a stream is.
+pub(super) fn columns_of(stream: &impl AsFd) -> Option<usize> {
+    let size = tcgetwinsize(stream).ok()?;
     Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 

@@ -318,7 +318,7 @@ fn gb300_with_ubuntu_24_04_names_the_packages_to_install() {
         stack,
         root,
     };
-    let scene = read::scene(places).expect("a host");
+    let scene = read::scene(places, &|_| {}).expect("a host");
     insta::assert_snapshot!("gb300_ubuntu_24_04", text(&examine(&scene), Length::Quiet));
 }
 

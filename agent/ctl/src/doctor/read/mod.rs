@@ -77,11 +77,11 @@ struct Look {
 
 pub(crate) use fact::facts;
 
-/// Reads everything.
+/// Reads everything; reports each stage that may take long.
 ///
 /// # Errors
 /// When there are no PCI devices at all.
-pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
+pub(crate) fn scene(places: Places, stage: &dyn Fn(&str)) -> Result<Scene, Failure> {
     let (root, host, capacity) = match places.host {
         Some(host) => {
             let capacity = places.capacity.ok_or_else(Unavailable::not_recorded);
@@ -101,14 +101,23 @@ pub(crate) fn scene(places: Places) -> Result<Scene, Failure> {
     let boot = boot::read(&look);
     let modules = module::read(&look, &host, &boot, module::names(&host, &recipes));
     let daemon = look.if_live(|| Ok(process::daemon(&look.root)));
+    stage("asking libvirt for its domains");
     let mut libvirt = look.if_live(|| libvirt(&host, &recipes, &look));
     // After libvirt, because the agent is asked for its plan of each domain.
-    let agent = look.if_live(|| bus::agent(&look, domains(&mut libvirt)));
+    let domains = domains(&mut libvirt);
+    stage(&format!("asking variantd about {} domains", domains.len()));
+    let agent = look.if_live(|| bus::agent(&look, domains));
+    let in_use = |number: usize| {
+        let all = covered.len();
+        stage(&format!(
+            "reading which processes use device {number} of {all}"
+        ));
+    };
     let mut scene = Scene {
         egm_class: look.exists("sys/class/egm"),
         platform: None,
         recorded: (!look.live).then(|| places.root.clone()),
-        occupancy: occupancy(&look, covered.iter()),
+        occupancy: occupancy(&look, covered.iter(), in_use),
         memory_named: memory_named(&look),
         hook: hook::read(&look),
         policy: policy(&look),
@@ -155,8 +164,10 @@ fn settings(recipes: &Path) -> (Recipes, Result<(), String>, bool) {
 fn occupancy<'a>(
     look: &Look,
     devices: impl Iterator<Item = &'a PciAddress>,
+    stage: impl Fn(usize),
 ) -> BTreeMap<PciAddress, Seen<Occupancy>> {
-    let one = |device: &PciAddress| {
+    let one = |(index, device): (usize, &PciAddress)| {
+        stage(index + 1);
         let read = Occupancy::read_root(&look.root, *device);
         let seen = match read {
             Ok(one) if look.live || one.holders.seen > 0 => Ok(one),
@@ -165,7 +176,7 @@ fn occupancy<'a>(
         };
         (*device, seen)
     };
-    devices.map(one).collect()
+    devices.enumerate().map(one).collect()
 }
 
 fn memory_named(look: &Look) -> Seen<bool> {
