@@ -12,13 +12,17 @@ sed -i 's/^SELINUX=.*/SELINUX=enforcing/' /etc/selinux/config
 /usr/libexec/variantd/variantd-selinux load
 # libvirt's daemons, and its guests with and without KVM
 for domain in virtd_t virtlogd_t svirt_t svirt_prot_exec_t; do echo "(typepermissive $domain)"; done >/root/permissive.cil
+# The lab's own programs act as an administrator. systemd starts them, not a login.
+cat >>/root/permissive.cil <<'END'
+(allow init_t unconfined_t (process (transition siginh rlimitinh noatsecure)))
+(allow unconfined_t shell_exec_t (file (entrypoint)))
+END
 semodule -n -i /root/permissive.cil
 # libvirt's driver for SELinux, which the lab does without elsewhere
 sed -i '/^security_driver/d' /etc/libvirt/qemu.conf
-# The lab's own programs act as an administrator.
 for unit in lab-agent:agent lab-shell:shell; do
     mkdir -p /etc/systemd/system/${unit%:*}.service.d
-    printf '[Service]\nExecStart=\nExecStart=/bin/bash /lab/%s\nSELinuxContext=system_u:system_r:unconfined_t:s0-s0:c0.c1023\n' ${unit#*:} \
+    printf '[Service]\nExecStart=\nExecStart=/bin/bash /lab/%s\nSELinuxContext=system_u:system_r:unconfined_t:s0\n' ${unit#*:} \
         >/etc/systemd/system/${unit%:*}.service.d/selinux.conf
 done
 setfiles -F -e /dev -e /proc -e /run -e /share -e /sys /etc/selinux/default/contexts/files/file_contexts / >/dev/null

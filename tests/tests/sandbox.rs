@@ -19,10 +19,13 @@ type Pair = (String, String);
 fn of_unit(unit: &str, text: &str) -> BTreeSet<Pair> {
     let lists = text.lines().filter_map(|line| {
         let mut settings = SETTINGS.iter();
-        settings.find_map(|setting| line.strip_prefix(*setting))
+        let list = settings.find_map(|setting| line.strip_prefix(*setting))?;
+        (!list.starts_with('~')).then_some(list)
     });
     let words = lists.flat_map(str::split_whitespace);
     words
+        // 'none' and a list that begins with '~' take permissions away.
+        .filter(|word| *word != "none")
         .map(|word| (word.to_owned(), unit.to_owned()))
         .collect()
 }
@@ -40,7 +43,7 @@ fn of_units() -> BTreeSet<Pair> {
     found
 }
 
-/// The rows `| PERMISSION | UNIT, UNIT | REASON |` of the section.
+/// The rows `| PERMISSION | UNIT, UNIT | REASON | STEP, STEP |` of the section, with a step of the scenario `sandbox` for each unit.
 fn of_page(page: &str) -> BTreeSet<Pair> {
     let (_, section) = page.split_once(SECTION).expect("the section");
     let section = section.split("\n## ").next().unwrap_or_default();
@@ -51,12 +54,14 @@ fn of_page(page: &str) -> BTreeSet<Pair> {
     let mut found = BTreeSet::new();
     for row in rows {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [permission, units, reason] = cells[..] else {
-            unreachable!("not three cells: {row}");
+        let [permission, units, reason, steps] = cells[..] else {
+            unreachable!("not four cells: {row}");
         };
-        assert!(
-            !reason.trim_end_matches('|').trim().is_empty(),
-            "no reason: {row}"
+        assert!(!reason.is_empty(), "no reason: {row}");
+        assert_eq!(
+            units.split(", ").count(),
+            steps.split(", ").count(),
+            "not a step for each unit: {row}"
         );
         found.extend(
             units
@@ -83,7 +88,8 @@ fn the_sandbox_page_names_each_permission_of_the_units_and_no_other() {
 fn a_permission_of_one_side_only_is_found() {
     let unit = "[Service]\nCapabilityBoundingSet=CAP_SYS_ADMIN CAP_KILL\nSystemCallFilter=@system-service\n";
     let page = format!(
-        "{SECTION}\n| permission | units | needed for |\n|---|---|---|\n| CAP_SYS_ADMIN | a, b | x |\n"
+        "{SECTION}\n| permission | units | needed for | fails without it |\n|---|---|---|---|\n\
+         | CAP_SYS_ADMIN | a, b | x | start, start |\n"
     );
     let (unit, page) = (of_unit("a", unit), of_page(&page));
     let pair = |permission: &str, unit: &str| (permission.to_owned(), unit.to_owned());
