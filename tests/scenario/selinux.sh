@@ -25,7 +25,8 @@ for unit in lab-agent:agent lab-shell:shell; do
     printf '[Service]\nExecStart=\nExecStart=/bin/bash /lab/%s\nSELinuxContext=system_u:system_r:unconfined_t:s0\n' ${unit#*:} \
         >/etc/systemd/system/${unit%:*}.service.d/selinux.conf
 done
-setfiles -F -e /dev -e /proc -e /run -e /share -e /sys /etc/selinux/default/contexts/files/file_contexts / >/dev/null
+# -m: without a policy the kernel does not say which mounts have labels.
+setfiles -m -F -e /dev -e /proc -e /mnt -e /run -e /share -e /sys /etc/selinux/default/contexts/files/file_contexts / >/dev/null
 sync
 # reboot
 trap 'remove_guests s0; rm -f /etc/variantd/reserved.d/*; systemctl stop variantd-connect.socket; set_driver $GPU0' EXIT

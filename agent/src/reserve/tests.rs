@@ -251,18 +251,22 @@ fn reserve_unit_runs_before_other_drivers_load() {
 
 #[test]
 fn both_units_are_confined_alike() {
-    for key in [
-        "CapabilityBoundingSet",
-        "NoNew",
-        "Protect",
-        "Restrict",
-        "Lock",
-        "Memory",
-    ] {
+    for key in ["NoNew", "Protect", "Lock", "Memory", "SystemCall"] {
         let agents = unit("variantd.service", key);
         assert!(!agents.is_empty(), "{key}");
         assert_eq!(unit("variantd-reserve.service", key), agents);
     }
+}
+
+#[test]
+fn reserve_unit_has_no_capability_that_the_agent_lacks_and_no_socket() {
+    let words = |name| unit(name, "CapabilityBoundingSet");
+    let (agents, own) = (words("variantd.service"), words("variantd-reserve.service"));
+    let (_, own) = own.trim().split_once('=').expect("capabilities");
+    assert!(!own.is_empty());
+    assert!(own.split(' ').all(|word| agents.contains(word)), "{own}");
+    let families = unit("variantd-reserve.service", "RestrictAddressFamilies");
+    assert_eq!(families, "RestrictAddressFamilies=none\n");
 }
 
 /// A machine whose GPU has no driver yet, as at boot before udev loads modules.
