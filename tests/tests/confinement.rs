@@ -5,25 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 const PAGE: &str = include_str!("../../packaging/doc/security-modules.md");
 const STAGE: &str = include_str!("../../packaging/stage");
 const CIL: &str = include_str!("../../packaging/selinux/variantd.cil");
-/// A unit, the profile of its program, and its domain.
-const UNITS: [(&str, &str, &str); 4] = [
+/// The units of a program, its profile, and its domain.
+const PROGRAMS: [(&[&str], &str, &str); 3] = [
     (
-        include_str!("../../packaging/systemd/variantd.service"),
+        &[
+            include_str!("../../packaging/systemd/variantd.service"),
+            include_str!("../../packaging/systemd/variantd-reserve.service"),
+        ],
         include_str!("../../packaging/apparmor/variantd"),
         "variantd_t",
     ),
     (
-        include_str!("../../packaging/systemd/variantd-reserve.service"),
-        include_str!("../../packaging/apparmor/variantd"),
-        "variantd_t",
-    ),
-    (
-        include_str!("../../packaging/systemd/variantd-connect@.service"),
+        &[include_str!(
+            "../../packaging/systemd/variantd-connect@.service"
+        )],
         include_str!("../../packaging/apparmor/variantd-connect"),
         "variantd_connect_t",
     ),
     (
-        include_str!("../../packaging/systemd/variantd-probe.service"),
+        &[include_str!(
+            "../../packaging/systemd/variantd-probe.service"
+        )],
         include_str!("../../packaging/apparmor/variantd-probe"),
         "variantd_probe_t",
     ),
@@ -63,11 +65,11 @@ fn of_domain(cil: &str, domain: &str) -> Names {
 
 #[test]
 fn profiles_and_domains_have_the_capabilities_of_their_units() {
-    for (unit, profile, domain) in UNITS {
-        let mut unit = of_unit(unit);
-        assert_eq!(of_profile(profile), unit, "{domain}");
-        unit.remove(OF_MODPROBE);
-        assert_eq!(of_domain(CIL, domain), unit, "{domain}");
+    for (units, profile, domain) in PROGRAMS {
+        let mut needed: Names = units.iter().copied().flat_map(of_unit).collect();
+        assert_eq!(of_profile(profile), needed, "{domain}");
+        needed.remove(OF_MODPROBE);
+        assert_eq!(of_domain(CIL, domain), needed, "{domain}");
     }
     assert_eq!(of_domain(CIL, "variantd_hook_t"), Names::new());
 }
