@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use tracing::info;
 
 use super::release;
-use super::returning::{OnRefusal, Return, Returned, bring_back};
+use super::returning::{OnRefusal, Return, bring_back, give_back};
 use crate::assignment::{Event, OwnerKind, Restore, next};
 use crate::journald;
 use crate::metrics::Metrics;
@@ -225,10 +225,8 @@ fn release_one(
         certain: restore.certain,
         on_refusal: terms.on_refusal,
     };
-    let outcome = |returned: &Returned| returned.outcome;
-    let returned = terms.metrics.release(OwnerKind::Guest, outcome, || {
-        bring_back(kernel, held.address, &goal, way)
-    })?;
+    let owner = OwnerKind::Guest;
+    let returned = give_back(kernel, terms.metrics, owner, held.address, &goal, way)?;
     report(
         held.address,
         returned.outcome,

@@ -22,7 +22,7 @@ use tracing::info;
 
 use super::check::Budget;
 use super::claim::claimed;
-use super::returning::{OnRefusal, Return, Returned, bring_back};
+use super::returning::{OnRefusal, Return, give_back};
 use super::{AssignError, Assigner, Condition, bind, error};
 use crate::assignment::{self, Action, Claim, Event, Owner, OwnerKind, next};
 use crate::journald;
@@ -443,11 +443,8 @@ impl Assigner {
             return Ok((BindOutcome::AlreadySo, None));
         };
         let owner = noted.owner_kind();
-        let outcome = |returned: &Returned| returned.outcome;
-        let returned = self.context.metrics.release(owner, outcome, || {
-            bring_back(&*self.kernel, device, before, target)
-        });
-        let returned = match returned {
+        let metrics = &self.context.metrics;
+        let returned = match give_back(&*self.kernel, metrics, owner, device, before, target) {
             Err(error) => {
                 let lasting = error.is_degraded() || error.is_hung();
                 let event = Event::NotRestored { lasting };

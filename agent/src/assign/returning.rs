@@ -16,7 +16,9 @@ use kernel_glue::rebind::{self, Before, Outcome, RebindError};
 use tracing::warn;
 
 use super::{Assigner, SharedKernel, error};
+use crate::assignment::OwnerKind;
 use crate::journald;
+use crate::metrics::Metrics;
 use domain::refusal::Refusal;
 
 /// The handling of a device that its previous driver refuses.
@@ -43,6 +45,20 @@ pub(super) struct Returned {
     pub(super) to: Before,
     /// Why it is not bound to its previous driver.
     pub(super) note: Option<Refusal>,
+}
+
+/// Ends an owner's use of a device: as [`bring_back`], and counted.
+pub(super) fn give_back(
+    kernel: &SharedKernel,
+    metrics: &Metrics,
+    owner: OwnerKind,
+    device: PciAddress,
+    goal: &Before,
+    way: Return,
+) -> Result<Returned, RebindError> {
+    let outcome = |returned: &Returned| returned.outcome;
+    let work = || bring_back(kernel, device, goal, way);
+    metrics.release(owner, outcome, work)
 }
 
 /// Restores a device to a state, or to no driver if that state's driver does not exist.

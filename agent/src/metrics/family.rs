@@ -1,6 +1,6 @@
 //! Families of metrics: names, labels and buckets. A family is registered once, so a wrong name fails in the first test.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::refused::Kind;
 use api::report::{self, Report};
@@ -78,13 +78,20 @@ impl Changes {
         Self { total, seconds }
     }
 
-    pub(super) fn count(&self, owner: OwnerKind, result: Result<Outcome, ()>, took: Duration) {
-        let owner = owner.as_str();
-        self.total
-            .with_label_values(&[owner, changed(result)])
-            .inc();
+    /// Does the work, and counts it by its result and by how long it took.
+    pub(super) fn count<T, E>(
+        &self,
+        owner: OwnerKind,
+        outcome: impl FnOnce(&T) -> Outcome,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (owner, begun) = (owner.as_str(), Instant::now());
+        let done = work();
         let seconds = self.seconds.with_label_values(&[owner]);
-        seconds.observe(took.as_secs_f64());
+        seconds.observe(begun.elapsed().as_secs_f64());
+        let result = changed(done.as_ref().map(outcome).map_err(drop));
+        self.total.with_label_values(&[owner, result]).inc();
+        done
     }
 }
 

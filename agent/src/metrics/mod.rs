@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::refused::Kind;
 use api::report::Report;
@@ -137,12 +137,7 @@ impl Metrics {
         owner: OwnerKind,
         work: impl FnOnce() -> Result<Outcome, E>,
     ) -> Result<Outcome, E> {
-        let begun = Instant::now();
-        let done = work();
-        let result = done.as_ref().map(|outcome| *outcome);
-        self.binds
-            .count(owner, result.map_err(drop), begun.elapsed());
-        done
+        self.binds.count(owner, |outcome| *outcome, work)
     }
 
     /// Counts a release of a device by its result, and how long it took.
@@ -152,11 +147,7 @@ impl Metrics {
         outcome: impl FnOnce(&T) -> Outcome,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let begun = Instant::now();
-        let done = work();
-        let result = done.as_ref().map(outcome).map_err(drop);
-        self.releases.count(owner, result, begun.elapsed());
-        done
+        self.releases.count(owner, outcome, work)
     }
 
     /// Counts a refusal or a failure by its code.
