@@ -32,8 +32,10 @@ const MAX_JOBS = 50;
 const REST_MS = 150;
 const RETRY_MS = [1000, 2000, 5000, 10_000];
 
+/* There is no such job any more; the path may be that of another one. */
+const isGone = (job: ShownJob): boolean => job.lost === "agent" || job.lost === "object";
 /* The agent and its jobs do not change any more what is shown of this one. */
-const isEnd = (job: ShownJob): boolean => job.lost === "agent" || job.lost === "object" || !["waiting", "working"].includes(job.state);
+const isEnd = (job: ShownJob): boolean => isGone(job) || !["waiting", "working"].includes(job.state);
 
 class Store {
     bus: Bus | null = null;
@@ -219,7 +221,7 @@ class Store {
         }
         const before = this.state.jobs.find(one => one.path === path);
         const shown = { ...job, path, lost: null };
-        const others = this.state.jobs.filter(one => one.path !== path || one.lost === "agent" || one.lost === "object");
+        const others = this.state.jobs.filter(one => one.path !== path || isGone(one));
         this.set({ jobs: [shown, ...others].slice(0, MAX_JOBS) });
         if (isEnd(shown) && (before === undefined || !isEnd(before))) {
             const result = job.state === "failed" ? `failed: ${job.result}` : job.state;
