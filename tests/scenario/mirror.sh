@@ -1,6 +1,6 @@
 # A guest with a GPU of each socket and the option numa='mirror' boots. Its kernel must show the nodes, processors, memory, distances and
 # places of devices that 'variantctl layout' plans and that the host has, and NCCL's file must name the same places.
-# deadline: 900
+# deadline: 1500
 agent_settings
 trap 'remove_guests m0' EXIT
 EMULATED=no guest m0 $GPU0 $GPU1 |
@@ -8,7 +8,7 @@ EMULATED=no guest m0 $GPU0 $GPU1 |
 variantctl layout /tmp/m0.xml >/tmp/m0.layout
 virsh define /tmp/m0.xml >/dev/null
 variantctl prepare m0 --numa mirror >/dev/null
-boot m0 300
+boot m0 200
 tr -d '\r' <$LOG/m0-serial.log >/tmp/m0.seen
 
 nodes=/sys/devices/system/node

@@ -309,7 +309,7 @@ fn warm_up_in(
     channel::wait_for_agent(state, &qemu)?;
     let script = WARM_UP.replace("MACHINE", architecture.guest_machine());
     let (status, output) = Job::new(script)
-        .deadline(Duration::from_secs(180))
+        .deadline(Duration::from_secs(600))
         .collect(state)?;
     if status != 0 {
         bail!("libvirt does not work in the emulated host:\n{output}");
