@@ -4,7 +4,7 @@
 agent_settings
 trap 'systemctl unmask variantd >/dev/null 2>&1; systemctl start variantd; remove_guests c1 c2 plain' EXIT
 remove_guests c1 c2 plain
-rounds=${ROUNDS:-5}
+rounds=${ROUNDS:-3}
 before="$(driver $GPU0)/$(override $GPU0)"
 through() { virsh -c 'qemu+ext:///system?command=/usr/libexec/variantd/variantd-connect' "$@"; }
 is_bound() { equal "$1: driver" "$(driver $GPU0)" $VARIANT; }

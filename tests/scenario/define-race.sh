@@ -4,7 +4,7 @@
 agent_settings
 trap 'remove_guests r0' EXIT
 remove_guests r0
-rounds=${ROUNDS:-10} first=0 second=0
+rounds=${ROUNDS:-5} first=0 second=0
 before="$(driver $GPU0)/$(override $GPU0)"
 guest r0 $GPU0 >/tmp/r0.xml
 for round in $(seq "$rounds"); do

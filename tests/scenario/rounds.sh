@@ -8,7 +8,7 @@ set_driver $GPU0 pci-stub
 guest n0 $GPU0 >/tmp/n0.xml
 virsh define /tmp/n0.xml >/dev/null
 variantctl wait n0 >/dev/null
-rounds=${ROUNDS:-10}
+rounds=${ROUNDS:-6}
 # KiB that memory may grow: on a busy machine more threads work at the same time, and each keeps some memory.
 spare=4096
 pid=$(systemctl show -p MainPID --value variantd)

@@ -1,6 +1,6 @@
 # Starts transient guests: a prepared one must start, an unprepared one must be refused with the command to use, and that command
 # must work. Then defines and starts a guest in one process, as OpenStack Nova does, with and without the call of
-# packaging/doc/openstack.md. ROUNDS=10: more rounds with the call.
+# packaging/doc/openstack.md. ROUNDS=100: more rounds.
 # deadline: 900 + 40 ROUNDS
 agent_settings
 trap 'remove_guests t0 n0' EXIT
@@ -49,7 +49,7 @@ echo '= virsh create starts the output of variantctl rewrite, and the same in th
 
 # One process and one connection without a pause: the start can precede the agent's completion of the definition.
 guest n0 $GPU0 >/tmp/n0.xml
-first=0 second=0 rounds=${ROUNDS:-10}
+first=0 second=0 rounds=${ROUNDS:-3}
 for round in $(seq "$rounds"); do
     if virsh "define /tmp/n0.xml; start n0" >/tmp/n0.out 2>&1; then
         first=$((first + 1))
