@@ -21,8 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, interval, timeout};
-use tracing::debug;
+use tokio::time::{Instant, interval, interval_at, timeout};
+use tracing::{debug, info};
 
 use super::operation::Hook;
 use crate::progress::{Listener, carried, heard};
@@ -39,6 +39,10 @@ const PIECE: usize = 16 << 10;
 const SILENCE: Duration = Duration::from_secs(5);
 /// See [`SILENCE`].
 const MESSAGE: Duration = Duration::from_secs(20);
+/// While a call takes longer than this, the journal has a line this often: libvirt shows nothing of a start that waits.
+const LONG: Duration = Duration::from_secs(15);
+/// Characters of a guest's name in that line.
+const NAME: usize = 256;
 /// Timeout of sending a reply.
 const REPLY: Duration = Duration::from_secs(5);
 
@@ -191,6 +195,8 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
         operation.word(),
         arguments.extra.as_deref().unwrap_or("-")
     );
+    let name = arguments.domain.unwrap_or("-".into());
+    let name: String = name.chars().take(NAME).collect();
     let (xml, stage) = (xml.into_owned(), Arc::new(Stage::default()));
     let worker = hook.clone();
     // On a blocking thread: a bind waits for the kernel, and this thread must send the progress messages.
@@ -201,6 +207,7 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
     let (begun, metrics) = (Instant::now(), &hook.context.metrics);
     let until = begun + hook.limit();
     let mut ticks = interval(PROGRESS);
+    let mut long = interval_at(begun + LONG, LONG);
     let mut tells = wants_progress;
     loop {
         tokio::select! {
@@ -213,6 +220,10 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
             // After the agent's own time limit the progress messages stop, and the hook's timeout ends its wait.
             _ = ticks.tick(), if tells => {
                 tells = Instant::now() < until && send(stream, &stage.reply()).await.is_ok();
+            }
+            _ = long.tick() => {
+                let (word, seconds, stage) = (operation.word(), begun.elapsed().as_secs(), stage.text());
+                info!(variantd_domain = name, "guest '{name}' waits for {seconds} s in libvirt's hook ({word}): {stage}");
             }
         }
     }
@@ -233,16 +244,16 @@ fn error(reply: &MethodReply) -> Option<(Kind, Option<Code>)> {
 struct Stage(Mutex<Option<String>>);
 
 impl Stage {
+    fn text(&self) -> String {
+        let stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stage.clone().unwrap_or_else(|| "working".to_owned())
+    }
+
     fn reply(&self) -> MethodReply {
-        let stage = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         MethodReply {
             continues: true,
             parameters: Results {
-                stage: stage.or_else(|| Some("working".into())),
+                stage: Some(self.text()),
                 ..Results::default()
             },
             error: None,

@@ -1,7 +1,9 @@
 //! A connection to the hook's socket without a daemon: progress during the work, and peers that disconnect or do not
 //! read.
 
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hooks::protocol::{MethodReply, PROGRESS, REFUSED};
@@ -56,7 +58,7 @@ fn scene() -> Scene {
 
 fn call(xml: &str) -> Vec<u8> {
     let call = serde_json::json!({"method": "org.variantd1.Hook.Run", "more": true,
-        "parameters": {"operation": "prepare", "xml": xml}});
+        "parameters": {"domain": "d0", "operation": "prepare", "xml": xml}});
     hooks::protocol::encoded(&call).expect("JSON")
 }
 
@@ -83,18 +85,23 @@ async fn last(peer: &mut UnixStream) -> MethodReply {
     timeout(LIMIT, last).await.expect("in time")
 }
 
-#[tokio::test]
-async fn a_start_that_waits_sends_progress_until_its_reply() {
-    let mut scene = scene();
-    let (release, released) = std::sync::mpsc::channel::<()>();
+/// Holds all devices, so that a start waits, until the sender is dropped.
+async fn held(assigner: Arc<Assigner>) -> (Sender<()>, JoinHandle<()>) {
+    let (release, released) = std::sync::mpsc::channel();
     let (begun, begin) = tokio::sync::oneshot::channel();
-    let assigner = scene.assigner.clone();
     let holder = tokio::task::spawn_blocking(move || {
         let _held = assigner.hold_claims();
         begun.send(()).expect("waited for");
         let _ = released.recv();
     });
     begin.await.expect("held");
+    (release, holder)
+}
+
+#[tokio::test]
+async fn a_start_that_waits_sends_progress_until_its_reply() {
+    let mut scene = scene();
+    let (release, holder) = held(scene.assigner.clone()).await;
     scene.peer.write_all(&call(&scene.xml)).await.expect("sent");
     // The first comes at once, the others every few seconds.
     for _ in 0..3 {
@@ -111,6 +118,43 @@ async fn a_start_that_waits_sends_progress_until_its_reply() {
         seconds >= PROGRESS.as_secs_f64(),
         "libvirt waited: {seconds}"
     );
+}
+
+/// What the log has of this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_waits_long_is_logged_with_its_stage() {
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let _log = tracing::subscriber::set_default(lines.finish());
+    let mut scene = scene();
+    let (_release, _holder) = held(scene.assigner.clone()).await;
+    scene.peer.write_all(&call(&scene.xml)).await.expect("sent");
+    let seen = async {
+        loop {
+            reply(&mut scene.peer).await;
+            let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+            if text.contains(" s in libvirt's hook (prepare): ") {
+                return text;
+            }
+        }
+    };
+    let text = timeout(2 * LIMIT, seen).await.expect("a line");
+    assert!(text.contains("guest 'd0' waits for 15 s"), "{text}");
 }
 
 #[tokio::test]

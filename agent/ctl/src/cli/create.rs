@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::capacity::Numa;
 use super::problem::{Coded, Exit, Problem};
+use super::progress::Progress;
 use super::{Switch, domain, input, output, plan};
 use crate::inquiry;
 use ::domain::MAX_BYTES;
@@ -56,7 +57,9 @@ pub(super) fn run(request: &Request, as_json: bool) -> Result<(), Problem> {
     let (completed, findings) = domain::complete(&text, wanted)?;
     // Before the start, which can take minutes.
     plan::notes(&findings.notes);
+    let progress = Progress::begin(&format!("creating domain '{}'", findings.domain));
     let created = inquiry::create(&request.connect, &completed, request.paused);
+    drop(progress);
     let name = created.map_err(|why| {
         let domain = &findings.domain;
         let text = format!("cannot create domain '{domain}': {why}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kernel_glue::address::PciAddress;
 
 use super::problem::Problem;
+use super::progress::Progress;
 use super::{HostView, output};
 use crate::inquiry;
 use agent::libvirt::Found;
@@ -28,6 +29,7 @@ pub(super) fn in_libvirt(
         let text = "a recorded host has no libvirt; pass the definition with --file";
         return Err(Problem::Usage(text.to_owned()));
     }
+    let _progress = Progress::begin("waiting for libvirt");
     let found = inquiry::definition(URI, name, device, TIMEOUT);
     let found = found.map_err(|why| Problem::Unreachable(why.to_string()))?;
     let missing = || {
@@ -39,6 +41,7 @@ pub(super) fn in_libvirt(
 
 /// The definitions of all domains; a text that cannot be parsed is left out.
 pub(super) fn all() -> Result<Vec<Domain>, Problem> {
+    let _progress = Progress::begin("waiting for libvirt");
     let texts = inquiry::definitions(URI, TIMEOUT);
     let texts = texts.map_err(|why| Problem::Unreachable(why.to_string()))?;
     Ok(texts

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::output;
 use super::problem::Problem;
+use super::progress::Progress;
 use crate::doctor::read::facts;
 use agent::daemon::STATE;
 use agent::stack::recorded as stack;
@@ -19,11 +20,13 @@ use settings::file;
 /// `recipes` is the directory of the administrator's recipes.
 pub(super) fn run(root: &Path, recipes: &Path, dir: &Path, as_json: bool) -> Result<(), Problem> {
     let failed = |failure: Failure| Problem::Failed(failure.to_string());
+    let progress = Progress::begin("reading the host");
     let mut recorded = record::record(root, dir).map_err(failed)?;
     let facts = facts(root, recipes).map_err(failed)?;
     recorded.files += record::add(dir, &facts).map_err(failed)?;
     recorded.gaps.extend(gaps(&facts));
     let stack = keep_stack(root, dir)?;
+    drop(progress);
     output::gaps(&recorded.gaps);
     if stack.is_none() {
         output::say(

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 
 use nix::pty::{Winsize, openpty};
@@ -134,6 +135,23 @@ fn terminal_has_no_line_with_json() {
     assert_eq!(error["error"]["code"], "VD-BND-001");
     agent.send(nix::sys::signal::Signal::SIGTERM);
     assert!(agent.wait().success());
+}
+
+#[test]
+fn a_guest_that_libvirt_is_slow_to_create_has_a_line() {
+    let scene = Scene::new();
+    let mut agent = scene.start();
+    agent.says("serves");
+    // It accepts connections and never answers.
+    let socket = scene.path("silent");
+    let _silent = UnixListener::bind(&socket).expect("a socket");
+    let uri = format!("qemu+unix:///system?socket={}", socket.display());
+    let file = scene.path("guest.xml");
+    fs::write(&file, "<domain type='kvm'><name>slow</name></domain>").expect("written");
+    let file = file.to_str().expect("a path");
+    let mut terminal = Terminal::start(&scene, &["create", "--connect", &uri, file]);
+    terminal.until("creating domain 'slow'");
+    terminal.child.kill().expect("a child");
 }
 
 #[test]
