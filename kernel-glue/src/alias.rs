@@ -113,7 +113,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// Splits `v...d...sv...sd...bc...sc...i...` into the values after the letters. Hex digits are upper case, so the
 /// lower-case letters end them.
-fn fields(text: &str) -> Option<[&str; 7]> {
+pub(crate) fn fields(text: &str) -> Option<[&str; 7]> {
     let mut rest = text.strip_prefix(KEYS[0])?;
     let mut fields = [""; 7];
     for (field, next) in fields.iter_mut().zip(&KEYS[1..]) {

@@ -16,7 +16,7 @@ use crate::capacity::Capacity;
 use crate::failure::Failure;
 use crate::host::{Gap, Host};
 use crate::reader::RECORDED_GAPS;
-use crate::sysfs::{self, DEVICES, Root, Tree, last_component};
+use crate::sysfs::{self, DEVICES, MAX_TEXT, Root, Tree, last_component};
 
 /// The result of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +155,13 @@ impl Tree for Tap<'_> {
 
     fn list(&self, path: &str) -> Result<Vec<String>, Failure> {
         self.root.list(path)
+    }
+
+    fn tap(&self, dir: &str, names: &[&str]) {
+        for name in names {
+            // Nothing depends on a file that cannot be read.
+            let _ = self.bytes(&format!("{dir}/{name}"), MAX_TEXT);
+        }
     }
 }
 

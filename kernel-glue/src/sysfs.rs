@@ -55,6 +55,10 @@ pub(crate) trait Tree {
     /// The names in a directory, sorted by bytes.
     fn list(&self, path: &str) -> Result<Vec<String>, Failure>;
 
+    /// Adds the files of a directory to a recording, although the reader does not need them: they repeat another file, and other
+    /// programs and earlier releases read them.
+    fn tap(&self, _dir: &str, _names: &[&str]) {}
+
     /// The identity of the file at `path`; `None` if its content must not be cached.
     fn stamp(&self, _path: &str) -> Option<Stamp> {
         None

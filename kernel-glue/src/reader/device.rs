@@ -7,11 +7,12 @@ use std::str::FromStr;
 
 use super::Reader;
 use crate::address::PciAddress;
+use crate::alias;
 use crate::config::{Config, ConfigError};
 use crate::device::{Bar, Device};
 use crate::id::PciId;
 use crate::numa::NumaNode;
-use crate::sysfs::DEVICES;
+use crate::sysfs::{self, DEVICES, MAX_TEXT};
 
 /// The directory of a device: a link to the one that shows its position in the topology.
 pub(super) fn directory(address: PciAddress) -> String {
@@ -21,6 +22,38 @@ pub(super) fn directory(address: PciAddress) -> String {
 /// An override text as sysfs prints it, without its newline; `None` for `(null)` and an empty text.
 pub(crate) fn override_text(text: &str) -> Option<String> {
     (!text.is_empty() && text != "(null)").then(|| text.to_owned())
+}
+
+/// The ids and the class of a function.
+///
+/// `modalias` has them, so one file is read in place of four: the kernel prints all four from the same fields (drivers/pci/pci-sysfs.c,
+/// modalias_show). `uevent` would have the driver as well, but there the kernel read it without a lock until 2024, and an unbind, which
+/// variantd itself causes, could end in between ("driver core: Fix uevent_show() vs driver detach race").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    id: PciId,
+    class: u32,
+}
+
+impl Identity {
+    /// From `pci:v000010DEd00002342sv000010DEsd000016EBbc03sc02i00`; `None` for any other form, such as that of a recording by another
+    /// tool.
+    fn of_modalias(text: &str) -> Option<Self> {
+        let [vendor, device, _, _, base, sub, interface] =
+            alias::fields(text.strip_prefix("pci:")?)?;
+        let hex = |digits: &str, count| {
+            let shaped = digits.len() == count && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            shaped
+                .then(|| u32::from_str_radix(digits, 16).ok())
+                .flatten()
+        };
+        let id = PciId {
+            vendor: hex(vendor, 8)?.try_into().ok()?,
+            device: hex(device, 8)?.try_into().ok()?,
+        };
+        let class = hex(base, 2)? << 16 | hex(sub, 2)? << 8 | hex(interface, 2)?;
+        Some(Self { id, class })
+    }
 }
 
 impl Reader<'_> {
@@ -45,14 +78,20 @@ impl Reader<'_> {
     pub(super) fn device(&mut self, address: PciAddress) -> Option<Device> {
         let dir = directory(address);
         let ancestors = self.ancestors(&dir, address);
-        let id = PciId {
-            vendor: self.hex(&format!("{dir}/vendor"))?,
-            device: self.hex(&format!("{dir}/device"))?,
+        let path = format!("{dir}/modalias");
+        let modalias = sysfs::text(self.tree, &path, MAX_TEXT);
+        let (id, class) = match modalias.as_deref().ok().and_then(Identity::of_modalias) {
+            Some(Identity { id, class }) => {
+                self.tree.tap(&dir, &["vendor", "device", "class"]);
+                (id, class)
+            }
+            None => self.identity_files(&dir)?,
         };
+        let modalias = modalias.map_err(|failure| self.unread(&path, failure));
         Some(Device {
             address,
             id,
-            class: self.class(&format!("{dir}/class")),
+            class,
             driver: self.named(&format!("{dir}/driver")),
             driver_override: self
                 .text(&format!("{dir}/driver_override"))
@@ -60,7 +99,7 @@ impl Reader<'_> {
             numa_node: self.numa_node(&format!("{dir}/numa_node")),
             iommu_group: self.named(&format!("{dir}/iommu_group")),
             iommu: self.optional_link(&format!("{dir}/iommu")),
-            modalias: self.text(&format!("{dir}/modalias")).unwrap_or_default(),
+            modalias: modalias.unwrap_or_default(),
             bars: self.bars(&format!("{dir}/resource")),
             regions: None,
             reset_methods: self.reset_methods(&format!("{dir}/reset_method")),
@@ -68,6 +107,15 @@ impl Reader<'_> {
             ancestors,
             config: self.config(&format!("{dir}/config")),
         })
+    }
+
+    /// The ids and the class from a file each.
+    fn identity_files(&mut self, dir: &str) -> Option<(PciId, u32)> {
+        let id = PciId {
+            vendor: self.hex(&format!("{dir}/vendor"))?,
+            device: self.hex(&format!("{dir}/device"))?,
+        };
+        Some((id, self.class(&format!("{dir}/class"))))
     }
 
     /// The bridges above the device, from the link's text. Components before the last `pciDDDD:BB`, such as a VMD

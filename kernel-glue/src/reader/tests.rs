@@ -216,6 +216,43 @@ fn malformed_file_of_one_device_is_only_a_gap() {
 }
 
 #[test]
+fn modalias_has_the_ids_and_the_class() {
+    let dir = host();
+    let gpu = dir.path().join(GPU_DIR);
+    for name in ["vendor", "device", "class"] {
+        fs::remove_file(gpu.join(name)).expect("a file");
+    }
+    let modalias = "pci:v000010DEd00002342sv000010DEsd000016EBbc03sc02i01\n";
+    fs::write(gpu.join("modalias"), modalias).expect("file");
+    let host = Host::read(dir.path()).expect("host");
+    assert_eq!(gaps(&host), Vec::<String>::new());
+    let gpu = self::gpu(&host);
+    let (vendor, device) = (0x10de, 0x2342);
+    assert_eq!((gpu.id, gpu.class), (PciId { vendor, device }, 0x03_0201));
+}
+
+#[test]
+fn modalias_of_another_form_does_not_hide_the_files() {
+    for other in [
+        "pci:v000010DEd00012941sv000010DEsd000016EBbc03sc02i01",
+        "pci:v*d00002941sv000010DEsd000016EBbc03sc02i01",
+        "pci:v10DEd2941sv000010DEsd000016EBbc03sc02i01",
+        "pci:v000010DEd00002941sv000010DEsd000016EBbc03sc02i001",
+        "usb:v000010DEd00002941sv000010DEsd000016EBbc03sc02i01",
+    ] {
+        let host = changed("modalias", other.as_bytes());
+        assert_eq!(gaps(&host), Vec::<String>::new());
+        let (vendor, device) = (0x10de, 0x2342);
+        let gpu = gpu(&host);
+        assert_eq!(
+            (gpu.id, gpu.class),
+            (PciId { vendor, device }, 0x03_0200),
+            "{other}"
+        );
+    }
+}
+
+#[test]
 fn override_text_is_set_only_with_a_name() {
     let unset = |content: &[u8]| {
         gpu(&changed("driver_override", content))
