@@ -111,10 +111,11 @@ fn prepared_guest() -> Result<Pair> {
     let input = scene.path("guest.xml");
     fs::write(&input, &completed)?;
     let pair = compare(&scene, &input, Some(&agent))?;
-    let entries = fs::read_dir(scene.path("run/journal"))
-        .context("no journal")?
-        .count();
-    ensure!(entries == 1, "{entries} entries in the journal");
+    let records = fs::read_dir(scene.path("run/records")).context("no records")?;
+    let names: std::io::Result<Vec<_>> = records.map(|entry| Ok(entry?.path())).collect();
+    let is_record = |path: &&PathBuf| path.extension().is_some_and(|end| end == "json");
+    let count = names?.iter().filter(is_record).count();
+    ensure!(count == 1, "{count} records");
     Ok(pair)
 }
 
