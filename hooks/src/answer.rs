@@ -30,7 +30,7 @@ pub const FOREIGN: &str = "VD-HOK-003";
 const BROKEN: &str = "VD-HOK-004";
 /// The code of "the definition did not arrive".
 pub const MISSING: &str = "VD-HOK-005";
-/// The code of "the hook itself was killed"; its parent process says so.
+/// The code of "the hook itself was killed"; a signal handler or its parent process says so.
 pub const KILLED: &str = "VD-HOK-006";
 
 /// The hook's whole effect.

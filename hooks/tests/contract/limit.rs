@@ -3,6 +3,10 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Pid;
+
 use super::scene::{Call, FOREIGN, MARKED, Scene, UNMARKED};
 
 /// With each limit the kernel can still load the program.
@@ -71,6 +75,27 @@ fn hook_without_a_stack_passes_reconnect_with_a_message() {
         let last = told.printed.lines().last().unwrap_or_default();
         assert!(
             last.contains("VD-HOK-006") || last.contains("VD-AGT-001"),
+            "{operation}: {told:?}"
+        );
+    }
+}
+
+/// The signal goes to the process that has connected: the child process where there is one.
+#[test]
+fn fatal_signal_has_the_effect_of_a_refusal_or_none() {
+    let scene = Scene::start();
+    let _agent = scene.serve(|peer| {
+        peer.call().expect("a call");
+        let hook = getsockopt(&peer.stream, PeerCredentials).expect("a peer");
+        kill(Pid::from_raw(hook.pid()), Signal::SIGSEGV).expect("a process");
+        assert!(peer.call().is_none(), "it ends");
+    });
+    for (operation, _, marked) in STATUS {
+        let told = scene.run(operation, MARKED);
+        assert_eq!(told.status, marked, "{operation}: {told:?}");
+        let printed = &told.printed;
+        assert!(
+            printed.contains("SIGSEGV") && printed.contains("VD-HOK-006"),
             "{operation}: {told:?}"
         );
     }

@@ -1604,9 +1604,9 @@ codes! {
     /// A signal ended the hook itself.
     HookKilled = "VD-HOK-006" {
         severity: Refusal,
-        explanation: "The hook works in a child process, and a signal ended it: the memory, stack or process limit of \
-            libvirt's daemon is too small, or another process killed it. A starting guest is refused; a running guest \
-            is not touched, and 'systemctl restart variantd' makes the agent check running guests again.",
+        explanation: "A fault of the hook, or a signal to its child process, ended its work: the memory, stack or process \
+            limit of libvirt's daemon is too small, or another process killed it. A starting guest is refused; a \
+            running guest is not touched, and 'systemctl restart variantd' makes the agent check running guests again.",
         source: "variantd-hook(8)",
     }
 

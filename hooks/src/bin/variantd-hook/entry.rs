@@ -1,15 +1,17 @@
 //! The C function `main`: the hook's work before and around the Rust code.
 //!
 //! Rust's own runtime maps memory and opens files before `main`, and ends the process when it cannot. This `main` first does what
-//! needs no memory that may be missing: it reads libvirt's arguments and the definition, and ends for an unrelated guest. Otherwise a
-//! child process does the work. When the child dies (no memory, no stack, a signal), the exit status is one that the operation
-//! allows: libvirt kills a running guest whose hook fails at `reconnect` or `started`.
+//! needs no memory that may be missing: it reads libvirt's arguments and the definition, and ends for an unrelated guest. At an operation
+//! that may refuse, this process does the work: should it crash, the operation is refused. Otherwise a child process does the work.
+//! When the child dies (no memory, no stack, a signal), the exit status is one that the operation allows: libvirt kills a running guest
+//! whose hook fails at `reconnect` or `started`.
 //!
 //!     main -- arguments, signals, descriptors 0 to 2, definition
 //!       |-- an unrelated guest: 0
+//!       |-- may refuse: the work, its exit status; at a fatal signal a sentence and 1
 //!       |-- fork fails: at reconnect and started 0 and a sentence; else this process does the work
 //!       |-- child:  the work, its exit status
-//!       `-- parent: waits; the child's exit status, or where a signal ended it 1 (may veto) or 0, and a sentence
+//!       `-- parent: waits; 0, and where a signal ended the child a sentence
 #![expect(unsafe_code, reason = "the entry point, its arguments, and fork")]
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
@@ -30,7 +32,7 @@ use rustix::io::fcntl_getfd;
 use rustix::process::set_parent_process_death_signal;
 use rustix::stdio::{stderr, stdin, stdout};
 
-use super::{sentence, work};
+use super::{fatal, sentence, work};
 
 /// libvirt's arguments: domain, operation, sub-operation, extra.
 pub(super) type Arguments = [&'static CStr; 4];
@@ -48,7 +50,14 @@ extern "C" fn main(count: c_int, values: *const *const c_char) -> c_int {
     if passes(&head, run) {
         return 0;
     }
-    c_int::from(fork_and_work(&arguments, operation, head, run))
+    let run = Path::new(OsStr::from_bytes(run.to_bytes()));
+    c_int::from(match operation {
+        Some(operation) if operation.can_veto() => {
+            fatal::refuse(&arguments);
+            work(&arguments, head, run)
+        }
+        _ => fork_and_work(&arguments, operation, head, run),
+    })
 }
 
 /// Notes the call, and returns true for an unrelated guest.
@@ -62,9 +71,8 @@ fn fork_and_work(
     arguments: &Arguments,
     operation: Option<Operation>,
     head: Head,
-    run: &CStr,
+    run: &Path,
 ) -> u8 {
-    let run = Path::new(OsStr::from_bytes(run.to_bytes()));
     // SAFETY: this process has one thread, so the child may do all that a process may (fork(2)).
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
@@ -72,33 +80,28 @@ fn fork_and_work(
             let _ = set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
             work(arguments, head, run)
         }
-        Ok(ForkResult::Parent { child }) => ended(arguments, operation, child),
+        Ok(ForkResult::Parent { child }) => ended(arguments, child),
         Err(why) if operation.is_some_and(Operation::can_kill) => {
             sentence::not_asked(arguments, why);
             0
         }
-        // Without a child a crash is a failure for libvirt. At these operations it refuses a start at most.
+        // Without a child a crash is a failure for libvirt, which it ignores at these operations.
         Err(_) => work(arguments, head, run),
     }
 }
 
-/// The exit status for the child's end.
-fn ended(arguments: &Arguments, operation: Option<Operation>, child: Pid) -> u8 {
+/// The exit status after the child's end: its operation does not refuse.
+fn ended(arguments: &Arguments, child: Pid) -> u8 {
     let status = loop {
         match waitpid(child, None) {
             Err(nix::Error::EINTR) => {}
             status => break status,
         }
     };
-    let can_veto = operation.is_some_and(Operation::can_veto);
-    match status {
-        Ok(WaitStatus::Exited(_, status)) => u8::from(status != 0 && can_veto),
-        Ok(WaitStatus::Signaled(_, signal, _)) => {
-            sentence::killed(arguments, signal);
-            u8::from(can_veto)
-        }
-        _ => u8::from(can_veto),
+    if let Ok(WaitStatus::Signaled(_, signal, _)) = status {
+        sentence::killed(arguments, signal);
     }
+    0
 }
 
 /// The argument, or an empty text where there is none.

@@ -6,6 +6,7 @@
 #![no_main]
 
 mod entry;
+mod fatal;
 mod sentence;
 
 use std::env;

@@ -17,7 +17,7 @@ const LIMIT: usize = 600;
 const HINT: &str = "check the resource limits and memory of libvirt's daemon; then 'systemctl restart variantd', which reads the \
                     running guests again";
 
-/// A signal ended the process that did the work.
+/// A signal ends, or ended, the process that does the work.
 pub(super) fn killed(arguments: &Arguments, signal: Signal) {
     let why = format_args!("was ended by {}", signal.as_str());
     say(arguments, why);
