@@ -29,7 +29,7 @@ pub fn read(path: &Path) -> io::Result<String> {
     if !kind.is_file() && fs::canonicalize(path)? != Path::new("/dev/null") {
         return Err(irregular());
     }
-    limited(file, MAX_BYTES)
+    limited(file, kind.len(), MAX_BYTES)
 }
 
 /// Reads a file with the limit `most` that another user may have written: follows no link to it.
@@ -58,15 +58,18 @@ pub fn read_trusted(
         return Err(irregular());
     }
     trust(&kind)?;
-    limited(file, most)
+    limited(file, kind.len(), most)
 }
 
 pub(crate) fn irregular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 
-fn limited(file: File, most: u64) -> io::Result<String> {
-    let mut text = String::new();
+/// Reads a file that had so many bytes when it was opened.
+fn limited(file: File, length: u64, most: u64) -> io::Result<String> {
+    // Without a capacity the standard library begins with reads of 32 bytes. One byte more, so that the end needs no larger one.
+    let capacity = usize::try_from(length.min(most)).unwrap_or_default() + 1;
+    let mut text = String::with_capacity(capacity);
     // One byte more than the limit tells a file that is too large from one that just fits.
     file.take(most + 1).read_to_string(&mut text)?;
     if text.len() as u64 > most {
