@@ -114,6 +114,21 @@ impl Element {
         }
     }
 
+    /// Inserts lines after this element, byte for byte: each has a line end and its indentation before it.
+    #[must_use]
+    pub fn insert_lines_after(&self, lines: String) -> Edit {
+        Edit {
+            span: self.span.end..self.span.end,
+            text: lines,
+        }
+    }
+
+    /// The indentation of the element's first line; `None` if the element does not begin its line.
+    #[must_use]
+    pub fn indentation(&self) -> Option<&str> {
+        self.indent.as_deref()
+    }
+
     /// Inserts `child` before the first child.
     #[must_use]
     pub fn prepend(&self, child: &str) -> Edit {

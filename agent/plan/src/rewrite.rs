@@ -6,7 +6,7 @@ use crate::foreign;
 use crate::layout::{self, State};
 use crate::plan::{
     Note, NumaInput, Origin, Plan, PlanInput, check_bound_egm, option, origin, pair, plan,
-    plan_from,
+    plan_from, plan_unmarked,
 };
 use crate::revert::{self, revert};
 use domain::code::Code;
@@ -44,6 +44,27 @@ pub fn rewrite(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite
     let notes = option::notes(input, definition.domain());
     rewrite.plan.notes.extend(notes);
     Ok(rewrite)
+}
+
+/// The plan of [`rewrite`] for a comparison with other plans: where that is possible without the completed text, the mark and its
+/// fingerprint.
+///
+/// # Errors
+/// As [`rewrite`].
+pub fn planned(definition: &Definition, input: &PlanInput<'_>) -> Result<Plan, Refusal> {
+    let domain = definition.domain();
+    let is_plain = domain.mark.is_none() && option::edits(input, domain).is_empty();
+    let state = is_plain.then(|| layout::state(input, domain)).transpose()?;
+    match state {
+        Some(state @ (State::Kept | State::Unknown)) => {
+            let mut plan = plan_unmarked(input, domain)?;
+            note(definition, &mut plan, input);
+            plan.notes
+                .extend((state == State::Unknown).then(layout::left_out));
+            Ok(plan)
+        }
+        _ => Ok(rewrite(definition, input)?.plan),
+    }
 }
 
 fn completed(definition: &Definition, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
@@ -174,17 +195,22 @@ fn is_chosen(domain: &Domain, marked: &Marked) -> bool {
 }
 
 fn apply(base: &Definition, mut plan: Plan, input: &PlanInput<'_>) -> Result<Rewrite, Refusal> {
-    if !plan.devices.is_empty() {
-        let stack = &input.target.stack;
-        plan.notes.extend(foreign::notes(base.domain(), stack));
-        plan.notes.extend(pair::notes(base.domain(), stack));
-    }
+    note(base, &mut plan, input);
     let text = edited(base.text(), plan.edits())?;
     Ok(Rewrite {
         text,
         base: base.text().to_owned(),
         plan,
     })
+}
+
+/// Adds notes on what else the definition has, besides devices with a recipe.
+fn note(base: &Definition, plan: &mut Plan, input: &PlanInput<'_>) {
+    if !plan.devices.is_empty() {
+        let stack = &input.target.stack;
+        plan.notes.extend(foreign::notes(base.domain(), stack));
+        plan.notes.extend(pair::notes(base.domain(), stack));
+    }
 }
 
 fn edited<'e>(text: &str, edits: impl IntoIterator<Item = &'e Edit>) -> Result<String, Refusal> {

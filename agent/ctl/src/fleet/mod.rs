@@ -144,7 +144,7 @@ impl<'a> Question<'a> {
 
     fn planned(&self, input: &PlanInput<'_>, runs: Runs) -> Result<(Shape, Vec<Finding>), Refusal> {
         self.runs_natively(runs)?;
-        let plan = rewrite::rewrite(&self.base, input)?.plan;
+        let plan = rewrite::planned(&self.base, input)?;
         if let Some(unmet) = &plan.unmet {
             return Err(unmet.clone());
         }

@@ -36,7 +36,7 @@ impl Shape {
             .filter(|one| one.code != Code::MarkMissing);
         for change in seen {
             let piece = pieces.entry((change.code, change.device)).or_default();
-            piece.push_str(&text(change));
+            push(piece, change);
         }
         let devices = plan.devices.iter().map(|one| {
             let nodes = one.host_nodes.iter().map(|node| u32::from(*node));
@@ -112,9 +112,16 @@ impl Shape {
     }
 }
 
-fn text(change: &Change) -> String {
+/// Adds the texts of the change's edits. They are nearly all of a shape, so they are copied once.
+fn push(piece: &mut String, change: &Change) {
     let edits = change.edits.iter().map(|edit| edit.text.trim());
-    edits.collect::<Vec<_>>().join(" ")
+    for (index, text) in edits.enumerate() {
+        piece.reserve(text.len() + 1);
+        if index > 0 {
+            piece.push(' ');
+        }
+        piece.push_str(text);
+    }
 }
 
 fn shown(piece: Option<&String>) -> String {

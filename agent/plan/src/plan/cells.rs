@@ -5,61 +5,74 @@ use std::collections::{BTreeMap, BTreeSet};
 use kernel_glue::numa::RangeList;
 
 use super::distance::{Place, Projection};
-use super::fragment::{Fragment, push_number};
+use super::fragment::{Fragment, Margin, push_number};
 use super::layout::Layout;
 use super::{Change, Part, width};
 use domain::code::Code;
-use domain::edit::Edit;
+use domain::edit::{Edit, Element};
 use domain::refusal::Refusal;
 use domain::{Added, Cell, Domain, Hostdev, Mark, Opened, Piece, Sibling};
 
 /// Bytes of a `<sibling>`, about.
 const SIBLING: usize = 32;
+/// Digits of a distance.
+const VALUE: usize = 3;
+/// The end of a `<sibling>`.
+const TAIL: &str = "'/>";
 
 impl Layout<'_> {
     pub(super) fn write(&self, projection: &Projection<'_>) -> Result<Part, Refusal> {
-        let added = self.added_cells(projection)?;
         let mut part = Part {
             differing: self.differing(projection),
             ..Part::default()
         };
-        if self.domain.cells.is_empty() {
+        let last = self.domain.cells.last().map(|cell| &cell.element);
+        let base = last.and_then(Element::indentation);
+        let added = self.added_cells(projection, base.unwrap_or_default())?;
+        let Some(last) = last else {
+            let added = added.strip_prefix('\n').unwrap_or_default();
             part.changes.push(self.new_numa(projection, added)?);
             part.added.extend(self.new_numa_pieces());
             return Ok(part);
-        }
+        };
         for cell in &self.domain.cells {
             if let Some(change) = self.complete(projection, cell)? {
                 part.changes.push(change);
                 part.added.extend(self.distance_pieces(cell));
             }
         }
-        if let (Some(last), false) = (self.domain.cells.last(), added.is_empty()) {
-            let edit = last.element.insert_after(&added);
+        if !added.is_empty() {
+            let edit = match base {
+                Some(_) => last.insert_lines_after(added),
+                None => last.insert_after(&added),
+            };
             part.changes
                 .push(cells_change(self.added.len(), vec![edit]));
         }
         Ok(part)
     }
 
-    /// The added cells, printed one below the other.
-    fn added_cells(&self, projection: &Projection<'_>) -> Result<String, Refusal> {
-        let none = BTreeMap::new();
-        let mut printed = String::new();
+    /// The added cells, one below the other with this indentation, each with a line end before it. Nearly all of a plan's text are
+    /// their distances, so these are written once, in their place.
+    fn added_cells(&self, projection: &Projection<'_>, base: &str) -> Result<String, Refusal> {
+        let rows = Rows::of(self, base);
+        let mut printed = String::with_capacity(self.added.len() * rows.length());
         for id in &self.added {
             let cell = Fragment::new("cell")
                 .with("id", id)
                 .with("memory", 0)
                 .with("unit", "KiB");
-            let cell = cell.child(self.distances(projection, *id, &none)?);
-            printed.push_str(&cell.print());
+            let row = rows.row(projection, *id)?;
+            let distances = Fragment::new("distances").indented(row);
             printed.push('\n');
+            cell.child(distances)
+                .write(&mut printed, Margin { base, depth: 0 });
         }
         Ok(printed)
     }
 
     /// `<numa>` for a guest that has none: cell 0 with all CPUs and memory, then the added ones.
-    fn new_numa(&self, projection: &Projection<'_>, added: String) -> Result<Change, Refusal> {
+    fn new_numa(&self, projection: &Projection<'_>, added: &str) -> Result<Change, Refusal> {
         let distances = self.distances(projection, 0, &BTreeMap::new())?;
         let first = first(self.domain).child(distances);
         let edit = numa(self.domain, first, added);
@@ -158,36 +171,90 @@ impl Layout<'_> {
         cell: u32,
         named: &BTreeMap<u32, u8>,
     ) -> Result<String, Refusal> {
-        let unknown = Place {
-            cell,
-            node: None,
-            initiator: None,
-        };
-        let from = *self
-            .places
-            .iter()
-            .find(|place| place.cell == cell)
-            .unwrap_or(&unknown);
+        let from = self.place(cell);
         let missing = self
             .places
             .iter()
             .filter(|place| !named.contains_key(&place.cell));
         let mut lines = String::with_capacity(self.places.len() * SIBLING);
         for to in missing {
-            // A distance that the user gave in one direction applies to both.
-            let back = self
-                .domain
-                .cell(to.cell)
-                .and_then(|cell| cell.distances.get(&from.cell));
-            let value = back.map_or_else(|| projection.between(from, *to), |back| Ok(*back))?;
-            lines.push_str("<sibling id='");
-            push_number(&mut lines, to.cell);
-            lines.push_str("' value='");
-            push_number(&mut lines, value.into());
-            lines.push_str("'/>\n");
+            lines.push_str(&head(to));
+            push_number(&mut lines, self.distance(projection, &from, to)?.into());
+            lines.push_str(TAIL);
+            lines.push('\n');
         }
         Ok(lines)
     }
+
+    fn place(&self, cell: u32) -> Place {
+        let known = self.places.iter().find(|place| place.cell == cell);
+        known.copied().unwrap_or(Place {
+            cell,
+            node: None,
+            initiator: None,
+        })
+    }
+
+    fn distance(
+        &self,
+        projection: &Projection<'_>,
+        from: &Place,
+        to: &Place,
+    ) -> Result<u8, Refusal> {
+        // A distance that the user gave in one direction applies to both.
+        let back = self
+            .domain
+            .cell(to.cell)
+            .and_then(|cell| cell.distances.get(&from.cell));
+        back.map_or_else(|| projection.between(from, to), |back| Ok(*back))
+    }
+}
+
+/// The rows of distances of new cells, which name all cells.
+struct Rows<'a> {
+    layout: &'a Layout<'a>,
+    /// What each row has before each value: a line end, the indentation, and the element up to its value.
+    heads: Vec<String>,
+}
+
+impl<'a> Rows<'a> {
+    /// With this indentation of their cells.
+    fn of(layout: &'a Layout<'a>, base: &str) -> Self {
+        let places = layout.places.iter();
+        let heads = places.map(|place| format!("\n{base}    {}", head(place)));
+        Self {
+            layout,
+            heads: heads.collect(),
+        }
+    }
+
+    /// About as many bytes as a row.
+    fn length(&self) -> usize {
+        let heads = self.heads.iter().map(String::len);
+        heads.map(|head| head + VALUE + TAIL.len()).sum()
+    }
+
+    /// The row of a cell.
+    fn row(&self, projection: &Projection<'_>, cell: u32) -> Result<String, Refusal> {
+        let from = self.layout.place(cell);
+        let mut row = String::with_capacity(self.length());
+        for (to, head) in self.layout.places.iter().zip(&self.heads) {
+            row.push_str(head);
+            let value = self.layout.distance(projection, &from, to)?;
+            push_number(&mut row, value.into());
+            row.push_str(TAIL);
+        }
+        Ok(row)
+    }
+}
+
+/// A `<sibling>` up to its value.
+fn head(to: &Place) -> String {
+    let mut text = String::with_capacity(SIBLING);
+    text.push_str("<sibling id='");
+    push_number(&mut text, to.cell);
+    text.push_str("' value='");
+    text
 }
 
 /// Cell 0 with all CPUs and memory.
@@ -205,12 +272,17 @@ fn first(domain: &Domain) -> Fragment {
 }
 
 /// `<numa>` with these cells; with `<cpu>` if there is none.
-fn numa(domain: &Domain, first: Fragment, added: String) -> Edit {
+fn numa(domain: &Domain, first: Fragment, added: &str) -> Edit {
     match (&domain.numa, &domain.cpu) {
         (Some(numa), _) => numa.append(&format!("{}\n{added}", first.print())),
-        (None, Some(cpu)) => cpu.append(&Fragment::new("numa").child(first).lines(added).print()),
+        (None, Some(cpu)) => cpu.append(
+            &Fragment::new("numa")
+                .child(first)
+                .lines(added.to_owned())
+                .print(),
+        ),
         (None, None) => {
-            let numa = Fragment::new("numa").child(first).lines(added);
+            let numa = Fragment::new("numa").child(first).lines(added.to_owned());
             let cpu = Fragment::new("cpu").child(numa).print();
             domain.heading.insert_after(&cpu)
         }
@@ -219,7 +291,7 @@ fn numa(domain: &Domain, first: Fragment, added: String) -> Edit {
 
 /// Gives a guest without cells one with all CPUs and memory; the initiators' nodes are QEMU arguments.
 pub(super) fn first_cell(layout: &Layout<'_>) -> Part {
-    let edit = numa(layout.domain, first(layout.domain), String::new());
+    let edit = numa(layout.domain, first(layout.domain), "");
     let change = Change {
         reason: "one cell with all CPUs and memory, beside which the initiators' nodes can be"
             .to_owned(),

@@ -216,7 +216,7 @@ fn initiators(
         arguments.push(NUMA, format!("node,nodeid={}", place.cell));
     }
     for (from, to) in pairs(domain, layout) {
-        let value = projection.between(from, to)?;
+        let value = projection.between(&from, &to)?;
         arguments.push(
             NUMA,
             format!("dist,src={},dst={},val={value}", from.cell, to.cell),

@@ -36,21 +36,21 @@ pub(super) struct Projection<'a> {
 
 impl Projection<'_> {
     /// The distance from one cell to another.
-    pub(super) fn between(&self, from: Place, to: Place) -> Result<u8, Refusal> {
+    pub(super) fn between(&self, from: &Place, to: &Place) -> Result<u8, Refusal> {
         if from.cell == to.cell {
             return Ok(LOCAL);
         }
-        let rules = from.initiator.or(to.initiator).map(|(_, rules)| rules);
+        let rules = from.initiator.as_ref().or(to.initiator.as_ref());
         let distance = match chosen(from, to) {
             Some(distance) => distance,
             None => self.projected(from, to)?,
         };
-        let raised = rules.map_or(REMOTE, |rules| rules.raise_ten_to);
+        let raised = rules.map_or(REMOTE, |(_, rules)| rules.raise_ten_to);
         // Linux drops the whole SLIT if a distance between two nodes is 10 or less (drivers/acpi/numa/srat.c, slit_valid).
         Ok(if distance <= LOCAL { raised } else { distance })
     }
 
-    fn projected(&self, from: Place, to: Place) -> Result<u8, Refusal> {
+    fn projected(&self, from: &Place, to: &Place) -> Result<u8, Refusal> {
         let distance = match (from.node, to.node) {
             (Some(one), Some(other)) => self.bound((from, one), (to, other)),
             (Some(node), None) | (None, Some(node)) => self.nearest_socket(node),
@@ -61,8 +61,8 @@ impl Projection<'_> {
 
     fn bound(
         &self,
-        (from, one): (Place, NumaNode),
-        (to, other): (Place, NumaNode),
+        (from, one): (&Place, NumaNode),
+        (to, other): (&Place, NumaNode),
     ) -> Result<u8, Refusal> {
         match (self.host(one, other)?, same_device(from, to)) {
             (UNREACHABLE, Some(rules)) => Ok(rules.lower_unreachable_to),
@@ -96,16 +96,16 @@ impl Projection<'_> {
 }
 
 /// The recipe's own distance between a cell with CPUs and an initiator.
-fn chosen(from: Place, to: Place) -> Option<u8> {
-    match (from.initiator, to.initiator) {
+fn chosen(from: &Place, to: &Place) -> Option<u8> {
+    match (&from.initiator, &to.initiator) {
         (Some((_, rules)), None) | (None, Some((_, rules))) => rules.cpu_distance,
         _ => None,
     }
 }
 
 /// The rules for two initiators of one device.
-fn same_device(from: Place, to: Place) -> Option<Initiators> {
-    let ((one, rules), (other, _)) = from.initiator.zip(to.initiator)?;
+fn same_device<'a>(from: &'a Place, to: &Place) -> Option<&'a Initiators> {
+    let ((one, rules), (other, _)) = from.initiator.as_ref().zip(to.initiator.as_ref())?;
     (one == other).then_some(rules)
 }
 
@@ -118,8 +118,8 @@ fn unreachable(from: NumaNode, to: NumaNode) -> Refusal {
 }
 
 /// The recipe's fallback for a distance that the host does not have.
-fn fallback(from: Place, to: Place) -> Option<u8> {
-    match (from.initiator, to.initiator) {
+fn fallback(from: &Place, to: &Place) -> Option<u8> {
+    match (&from.initiator, &to.initiator) {
         (Some((one, rules)), Some((other, _))) => rules.fallback.map(|table| {
             if one == other {
                 table.same_device

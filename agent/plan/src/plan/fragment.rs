@@ -18,6 +18,8 @@ enum Child {
     Element(Fragment),
     /// Elements that are written already, one a line.
     Lines(String),
+    /// The same, each line with a line end and its whole indentation before it.
+    Indented(String),
 }
 
 impl Fragment {
@@ -61,6 +63,12 @@ impl Fragment {
         self
     }
 
+    /// Children that are written already, each line with a line end and its whole indentation before it.
+    pub(crate) fn indented(mut self, lines: String) -> Self {
+        self.children.push(Child::Indented(lines));
+        self
+    }
+
     pub(crate) fn text(mut self, text: impl ToString) -> Self {
         self.text = Some(text.to_string());
         self
@@ -69,12 +77,13 @@ impl Fragment {
     /// The element as lines without a trailing newline.
     pub(crate) fn print(&self) -> String {
         let mut out = String::new();
-        self.write(&mut out, 0);
+        self.write(&mut out, Margin::default());
         out
     }
 
-    fn write(&self, out: &mut String, depth: usize) {
-        indent(out, depth);
+    /// Writes the element with this indentation of its first line.
+    pub(crate) fn write(&self, out: &mut String, margin: Margin<'_>) {
+        margin.write(out);
         out.push('<');
         out.push_str(self.name);
         for (name, value) in &self.attributes {
@@ -91,29 +100,30 @@ impl Fragment {
                 self.end(out);
             }
             None if self.children.is_empty() => out.push_str("/>"),
-            None => self.write_children(out, depth),
+            None => self.write_children(out, margin),
         }
     }
 
-    fn write_children(&self, out: &mut String, depth: usize) {
+    fn write_children(&self, out: &mut String, margin: Margin<'_>) {
         out.push('>');
         for child in &self.children {
             match child {
                 Child::Element(child) => {
                     out.push('\n');
-                    child.write(out, depth + 1);
+                    child.write(out, margin.deeper());
                 }
                 Child::Lines(lines) => {
                     for line in lines.split_terminator('\n') {
                         out.push('\n');
-                        indent(out, depth + 1);
+                        margin.deeper().write(out);
                         out.push_str(line);
                     }
                 }
+                Child::Indented(lines) => out.push_str(lines),
             }
         }
         out.push('\n');
-        indent(out, depth);
+        margin.write(out);
         self.end(out);
     }
 
@@ -124,9 +134,26 @@ impl Fragment {
     }
 }
 
-fn indent(out: &mut String, depth: usize) {
-    for _ in 0..depth {
-        out.push_str("  ");
+/// The indentation of a line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Margin<'a> {
+    /// What the outermost element has.
+    pub(crate) base: &'a str,
+    /// The levels below it.
+    pub(crate) depth: usize,
+}
+
+impl Margin<'_> {
+    pub(crate) fn deeper(self) -> Self {
+        let depth = self.depth + 1;
+        Self { depth, ..self }
+    }
+
+    pub(crate) fn write(self, out: &mut String) {
+        out.push_str(self.base);
+        for _ in 0..self.depth {
+            out.push_str("  ");
+        }
     }
 }
 
@@ -147,7 +174,7 @@ pub(crate) fn print_all(fragments: impl IntoIterator<Item = Fragment>) -> String
         if !out.is_empty() {
             out.push('\n');
         }
-        fragment.write(&mut out, 0);
+        fragment.write(&mut out, Margin::default());
     }
     out
 }

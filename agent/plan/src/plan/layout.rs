@@ -149,7 +149,7 @@ impl<'a> Layout<'a> {
             let bound = from.node.is_some() && to.node.is_some();
             let have = self.domain.cell(from.cell);
             let have = have.and_then(|cell| cell.distances.get(&to.cell));
-            match (have, projection.between(from, to)) {
+            match (have, projection.between(&from, &to)) {
                 (Some(&have), Ok(want)) if initiator && bound && have != want => {
                     let (from, to) = (from.cell, to.cell);
                     differing.push(Differing {

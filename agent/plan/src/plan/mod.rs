@@ -292,12 +292,36 @@ pub fn plan(input: &PlanInput<'_>, domain: &Domain) -> Result<Plan, Refusal> {
     plan_from(input, domain, None)
 }
 
+/// Plans for a comparison with other plans: without a mark and its fingerprint.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn plan_unmarked(input: &PlanInput<'_>, domain: &Domain) -> Result<Plan, Refusal> {
+    plan_with(input, domain, Marking::Left)
+}
+
+/// Whether a plan has a mark.
+#[derive(Clone, Copy)]
+enum Marking<'a> {
+    Left,
+    /// With its fingerprint, which may be known.
+    Marked(Option<&'a Origin>),
+}
+
 /// Plans with a known origin. The origin may be of the same domain with a mark, which can make more devices count: it is used
 /// only if the number of devices agrees.
 pub(crate) fn plan_from(
     input: &PlanInput<'_>,
     domain: &Domain,
     origin: Option<&Origin>,
+) -> Result<Plan, Refusal> {
+    plan_with(input, domain, Marking::Marked(origin))
+}
+
+fn plan_with(
+    input: &PlanInput<'_>,
+    domain: &Domain,
+    marking: Marking<'_>,
 ) -> Result<Plan, Refusal> {
     let domain = &*target::settled(input, domain)?;
     let assigned = assigned(input, domain)?;
@@ -316,18 +340,14 @@ pub(crate) fn plan_from(
     part.add(advice::plan(input, domain, &assigned));
     part.add(mapping::plan(input, domain, &assigned));
     part.add(Part::of_notes(locality::notes(&input.into(), domain)));
-    let known = origin.filter(|origin| origin.devices == assigned.len());
-    let digest = known.map_or_else(
-        || planned_digest(input, &assigned, &part.devices),
-        |origin| origin.digest.clone(),
-    );
-    debug_assert_eq!(digest, planned_digest(input, &assigned, &part.devices));
-    let all_given = (part.devices.iter()).all(|one| given.nodes(one.address).is_some());
-    let left_alone = all_given && domain.mark.is_none() && part.changes.is_empty();
-    if !left_alone {
-        let mark = mark::plan(domain, &part, &digest);
-        part.add(mark);
-    }
+    let digest = match marking {
+        Marking::Left => String::new(),
+        Marking::Marked(origin) => {
+            let digest = digest_of(input, &assigned, &part.devices, origin);
+            mark(domain, &given, &mut part, &digest);
+            digest
+        }
+    };
     part.changes
         .sort_by_key(|change| change.edits.first().map(|edit| edit.span.start));
     let plan = part.into_plan(domain.name.clone(), digest);
@@ -342,6 +362,32 @@ pub(crate) fn plan_from(
             .all(|change| is_addition(input, change.code))
     );
     Ok(plan)
+}
+
+/// The digest of a plan of these devices.
+fn digest_of(
+    input: &PlanInput<'_>,
+    assigned: &[Assigned<'_>],
+    devices: &[Planned],
+    origin: Option<&Origin>,
+) -> String {
+    let known = origin.filter(|origin| origin.devices == assigned.len());
+    let digest = known.map_or_else(
+        || planned_digest(input, assigned, devices),
+        |origin| origin.digest.clone(),
+    );
+    debug_assert_eq!(digest, planned_digest(input, assigned, devices));
+    digest
+}
+
+/// Adds the mark, unless the user gave everything and nothing is left to do.
+fn mark(domain: &Domain, given: &given::Initiators, part: &mut Part, digest: &str) {
+    let all_given = (part.devices.iter()).all(|one| given.nodes(one.address).is_some());
+    let left_alone = all_given && domain.mark.is_none() && part.changes.is_empty();
+    if !left_alone {
+        let mark = mark::plan(domain, part, digest);
+        part.add(mark);
+    }
 }
 
 fn planned_digest(input: &PlanInput<'_>, assigned: &[Assigned<'_>], devices: &[Planned]) -> String {
