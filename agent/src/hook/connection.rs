@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, interval, interval_at, timeout};
+use tokio::time::{Instant, interval_at, timeout};
 use tracing::{debug, info};
 
 use super::operation::Hook;
@@ -43,6 +43,9 @@ const MESSAGE: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(15);
 /// Characters of a guest's name in that line.
 const NAME: usize = 256;
+/// Most calls are answered before the first progress message, which costs the hook a read and a wake-up. A slow call must have one
+/// well within the hook's time limit for a reply.
+pub(super) const FIRST: Duration = Duration::from_millis(100);
 /// Timeout of sending a reply.
 const REPLY: Duration = Duration::from_secs(5);
 
@@ -206,7 +209,7 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
     let mut work = std::pin::pin!(work);
     let (begun, metrics) = (Instant::now(), &hook.context.metrics);
     let until = begun + hook.limit();
-    let mut ticks = interval(PROGRESS);
+    let mut ticks = interval_at(begun + FIRST, PROGRESS);
     let mut long = interval_at(begun + LONG, LONG);
     let mut tells = wants_progress;
     loop {

@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Hook;
-use super::connection::{Budget, serve};
+use super::connection::{Budget, FIRST, serve};
 use crate::assign::Assigner;
 use crate::context::Context;
 use crate::fixture::{GPU, context, definition, guest, kernel, metric};
@@ -103,7 +103,7 @@ async fn a_start_that_waits_sends_progress_until_its_reply() {
     let mut scene = scene();
     let (release, holder) = held(scene.assigner.clone()).await;
     scene.peer.write_all(&call(&scene.xml)).await.expect("sent");
-    // The first comes at once, the others every few seconds.
+    // The first comes after a moment, the others every few seconds.
     for _ in 0..3 {
         let progress = timeout(PROGRESS * 2, reply(&mut scene.peer)).await;
         let progress = progress.expect("in time");
@@ -155,6 +155,16 @@ async fn a_start_that_waits_long_is_logged_with_its_stage() {
     };
     let text = timeout(2 * LIMIT, seen).await.expect("a line");
     assert!(text.contains("guest 'd0' waits for 15 s"), "{text}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_answered_soon_has_no_progress() {
+    let mut scene = scene();
+    let sent = Instant::now();
+    scene.peer.write_all(&call(&scene.xml)).await.expect("sent");
+    let first = reply(&mut scene.peer).await;
+    // On a busy machine the work may take longer.
+    assert!(!first.continues || sent.elapsed() >= FIRST, "{first:?}");
 }
 
 #[tokio::test]

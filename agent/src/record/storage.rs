@@ -37,6 +37,9 @@ pub trait Storage: Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
+/// More bytes than nearly every record has.
+const USUAL: usize = 1 << 10;
+
 /// The files themselves, readable by root alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Files;
@@ -54,7 +57,8 @@ impl Storage for Files {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(why) => return Err(why),
         };
-        let mut bytes = Vec::new();
+        // Without a capacity the standard library begins with reads of 32 bytes.
+        let mut bytes = Vec::with_capacity(USUAL);
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }

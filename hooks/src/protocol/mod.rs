@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! hook  --{"method": "org.variantd1.Hook.Run", "more": true, "parameters": {...}} NUL-->  agent
-//! hook  <--{"continues": true, "parameters": {"stage": ...}} NUL--                        agent   at once, then every PROGRESS
+//! hook  <--{"continues": true, "parameters": {"stage": ...}} NUL--                        agent   after 100 ms, then every PROGRESS
 //! hook  <--{"parameters": {"xml": ...}} NUL, or {"error": ..., "parameters": {...}} NUL-- agent
 //! ```
 //!
