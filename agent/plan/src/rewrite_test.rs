@@ -391,3 +391,34 @@ fn an_address_width_that_the_user_changed_stays() {
     let theirs = "<maxphysaddr mode='passthrough' limit='48'/>";
     assert!(reverted(theirs).contains(theirs));
 }
+
+#[test]
+fn a_plan_for_a_comparison_is_that_of_the_rewrite_without_its_mark() {
+    let all = crate::plan::testing::GPUS.iter();
+    let all: String = all.map(|(gpu, _)| hostdev(gpu, "")).collect();
+    let fixture = Fixture::new();
+    let one = guest(&hostdev("0009:01:00.0", ""));
+    let completed = fixture.rewrite(&one).text;
+    let older = "libvirt=11.3,qemu=10.0".parse::<crate::target::Versions>();
+    let older = older.expect("versions");
+    for (text, is_plain) in [
+        (guest(""), true),
+        (guest(&all), true),
+        (one, true),
+        (completed, false),
+    ] {
+        for target in [fixture.input().target, older.into()] {
+            let input = PlanInput {
+                target,
+                ..fixture.input()
+            };
+            let definition: Definition = text.parse().expect("a definition");
+            let mut wanted = super::rewrite(&definition, &input).map(|done| done.plan);
+            if let (Ok(plan), true) = (&mut wanted, is_plain) {
+                plan.changes.retain(|one| one.code != Code::MarkMissing);
+                plan.digest.clear();
+            }
+            assert_eq!(planned(&definition, &input), wanted, "{text}");
+        }
+    }
+}
