@@ -10,8 +10,8 @@
 install_packages
 sed -i 's/^SELINUX=.*/SELINUX=enforcing/' /etc/selinux/config
 /usr/libexec/variantd/variantd-selinux load
-# libvirt's daemons, and its guests with and without KVM
-for domain in virtd_t virtlogd_t svirt_t svirt_prot_exec_t; do echo "(typepermissive $domain)"; done >/root/permissive.cil
+# libvirt's daemons, its guests with and without KVM, and systemd-machined, where libvirt registers them
+for domain in virtd_t virtlogd_t svirt_t svirt_prot_exec_t systemd_machined_t; do echo "(typepermissive $domain)"; done >/root/permissive.cil
 # The lab's own programs act as an administrator. systemd starts them, not a login.
 cat >>/root/permissive.cil <<'END'
 (allow init_t unconfined_t (process (transition siginh rlimitinh noatsecure)))
@@ -25,11 +25,18 @@ for unit in lab-agent:agent lab-shell:shell; do
     printf '[Service]\nExecStart=\nExecStart=/bin/bash /lab/%s\nSELinuxContext=system_u:system_r:unconfined_t:s0\n' ${unit#*:} \
         >/etc/systemd/system/${unit%:*}.service.d/selinux.conf
 done
-# -m: without a policy the kernel does not say which mounts have labels.
-setfiles -m -F -e /dev -e /proc -e /mnt -e /run -e /share -e /sys /etc/selinux/default/contexts/files/file_contexts / >/dev/null
+# Without a policy the kernel knows only contexts of its own and answers each other one with 'kernel', which libselinux would write. So it
+# must not find the kernel's file system here. -m: without a policy the kernel does not say which mounts have labels.
+unshare --mount sh -ec '
+    umount /sys/fs/selinux
+    exec setfiles -m -F -e /dev -e /proc -e /mnt -e /run -e /share -e /sys /etc/selinux/default/contexts/files/file_contexts /' >/root/setfiles.log 2>&1 ||
+    fail "setfiles: $(tail -3 /root/setfiles.log)"
+label() { stat -c %C "$1" | cut -d: -f3; }
+equal 'label of bash' "$(label /usr/bin/bash)" shell_exec_t
+equal 'label of the agent' "$(label /usr/sbin/variantd)" variantd_exec_t
 sync
 # reboot
-trap 'remove_guests s0; rm -f /etc/variantd/reserved.d/*; systemctl stop variantd-connect.socket; set_driver $GPU0' EXIT
+trap 'remove_guests s0; qemu_capability remove 2>/dev/null || true; rm -f /etc/variantd/reserved.d/*; systemctl stop variantd-connect.socket; set_driver $GPU0' EXIT
 context() { tr -d '\0' <"/proc/$1/attr/current"; }
 # domain PROCESS: the type of its context
 domain() { context "$1" | cut -d: -f3; }
@@ -82,6 +89,31 @@ no_denial 'at a crash of the agent'
 
 # The other units and udev's rule.
 confined_units s0
+# QEMU with a file capability: systemd mounts file systems without nosuid for a unit here, so the kernel does not execute it for a unit that
+# cannot have the capability.
+knows_initiators() { grep -q acpi-generic-initiator /run/variantd-probe/answer.json; }
+limit=/run/systemd/system/variantd-probe.service.d/limit.conf
+qemu_capability set
+rm /run/variantd-probe/answer.json
+systemctl restart variantd-probe
+knows_initiators || fail 'QEMU with a file capability did not answer'
+mkdir -p ${limit%/*}
+printf '[Service]\nCapabilityBoundingSet=\n' >$limit
+systemctl daemon-reload
+rm /run/variantd-probe/answer.json
+systemctl restart variantd-probe || true
+! knows_initiators || fail 'the unit does not need CAP_IPC_LOCK'
+rm $limit
+systemctl daemon-reload
+qemu_capability remove
+systemctl restart variantd-probe
+knows_initiators || fail 'QEMU did not answer'
+# A driver whose module is not loaded: modprobe runs in a domain of its own.
+set_driver $GPU0
+modprobe -r $VARIANT
+variantctl bind $GPU0 >/dev/null
+equal 'driver after its module was loaded' "$(driver $GPU0)" $VARIANT
+variantctl release $GPU0 >/dev/null
 variantctl reserve $GPU0 >/dev/null
 equal 'label of a reservation' "$(label /etc/variantd/reserved.d/$GPU0.toml)" variantd_reserved_t
 variantctl unreserve --now $GPU0 >/dev/null

@@ -87,18 +87,6 @@ fn contexts(cil: &str) -> BTreeMap<String, String> {
     fields.collect()
 }
 
-/// The regular expressions of file contexts, as far as the module uses them.
-fn matches(pattern: &str, path: &str) -> bool {
-    let alternatives = match pattern.split_once("s?bin") {
-        Some((before, after)) => vec![
-            format!("{before}sbin{after}"),
-            format!("{before}bin{after}"),
-        ],
-        None => vec![pattern.to_owned()],
-    };
-    alternatives.iter().any(|one| one == path)
-}
-
 #[test]
 fn each_installed_program_has_a_context_or_the_domain_of_its_caller() {
     let contexts = contexts(CIL);
@@ -110,8 +98,11 @@ fn each_installed_program_has_a_context_or_the_domain_of_its_caller() {
         seen += 1;
         let name = target.rsplit('/').next().unwrap_or_default();
         let path = format!("/{target}");
-        let labelled = contexts.keys().any(|pattern| matches(pattern, &path));
-        assert_ne!(labelled, OF_CALLER.contains(&name), "{target}");
+        // A path without an expression comes before the entry of its folder. Policies look for /usr/sbin in /usr/bin.
+        for path in [path.replace("/usr/sbin/", "/usr/bin/"), path] {
+            let labelled = contexts.contains_key(&path);
+            assert_ne!(labelled, OF_CALLER.contains(&name), "{path}");
+        }
     }
     assert!(seen >= 7, "{seen}");
 }
