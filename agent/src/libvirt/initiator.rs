@@ -4,6 +4,7 @@
 //! that is only in the `-object` argument, as JSON or as `key=value` pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
@@ -21,7 +22,10 @@ pub(super) const DEVICES: &str = "/machine/peripheral";
 pub(super) fn started_with(processes: &Path, guest: &DomainUuid) -> BTreeMap<String, String> {
     let uuid = guest.to_string();
     let entries = fs::read_dir(processes).into_iter().flatten().flatten();
-    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    // The agent's SELinux domain may not search each other directory of /proc.
+    let is_process = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let processes = entries.filter(|entry| is_process(&entry.file_name()));
+    let lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     // libvirt passes the domain's UUID as `-uuid`, which also finds a QEMU that was started by an earlier daemon.
     let mut commands = lines.map(|line| arguments(&line));
     let own = commands.find(|words| values(words, "-uuid").any(|value| value == uuid));

@@ -51,6 +51,18 @@ fn initiators_are_parsed_from_both_forms_of_the_argument() {
 }
 
 #[test]
+fn only_directories_of_processes_are_searched() {
+    let folder = processes(&[&[
+        "-uuid",
+        UUID,
+        "-object",
+        "acpi-generic-initiator,id=gi3,pci-dev=hostdev0,node=1",
+    ]]);
+    fs::rename(folder.path().join("1"), folder.path().join("net")).expect("renamed");
+    assert!(started_with(folder.path(), &uuid()).is_empty());
+}
+
+#[test]
 fn a_guest_without_a_process_has_no_initiators() {
     let folder = processes(&[&["qemu", "-uuid", "7070"]]);
     assert!(started_with(folder.path(), &uuid()).is_empty());
