@@ -459,6 +459,8 @@ fn damaged_host_is_read_partly_and_gaps_are_named() {
             fs::create_dir(&file).expect("a folder cannot be read as a file");
         }),
         ("vendor", &|root| {
+            // It is read only where modalias does not have it.
+            fs::write(root.join(gpu).join("modalias"), "\u{0}garbage").expect("damaged");
             fs::write(root.join(gpu).join("vendor"), "\u{0}garbage").expect("damaged")
         }),
     ];

@@ -66,14 +66,26 @@ impl Run {
         let calls = recorder.record(vec![root.clone()], kernel::acting(&root.join("host")));
         work(&scene, Agent::of(traced.spawn().expect("trace")));
         let calls = calls.join().expect("a recording");
-        let run = Self {
+        let mut run = Self {
             scene,
             root,
             before,
             calls,
         };
+        run.forget_unmade();
         run.is_complete();
         run
+    }
+
+    /// A call is recorded before it is made, and the end of the program may stop one of another thread in between.
+    fn forget_unmade(&mut self) {
+        if self.live(self.calls.len()) == power_cut::read(&self.root, &is_ours) {
+            return;
+        }
+        let changes = |call: &Call| !matches!(call, Call::Exit | Call::Send { .. });
+        if let Some(last) = self.calls.iter().rposition(changes) {
+            self.calls.remove(last);
+        }
     }
 
     /// The replay of all calls ends with the files that are there, and none was written in place.
