@@ -1,7 +1,7 @@
 # deadline: 1500
-# Kills the agent at each change of sysfs in a manual bind and release, and at each change of its records and of sysfs that the next
-# agent can see in a guest's start and in its end. Afterwards the GPU must be bound and recorded, or on its previous driver and not
-# recorded, and every verb must work again. crash-every-step.sh also covers the other changes, before and after each of them.
+# Kills the agent at each change of its records and of sysfs that the next agent can see, in a guest's start and in its end. Afterwards
+# the GPU must be bound and recorded, or on its previous driver and not recorded, and every verb must work again. crash-every-step.sh
+# also covers a manual bind and release, which make the same changes, and the other changes, before and after each of them.
 settings=/run/systemd/system/variantd.service.d
 step=/run/lab-step
 agent_settings
@@ -75,8 +75,8 @@ crash() {
     points=$((points + 1))
 }
 
-# crashes VERB UNDO FROM TO STATE...: VERB leads from FROM to TO. Kills the agent at each of its steps, those of its records only if
-# 'with_records' is set; one of the STATEs must follow, and then VERB and UNDO must work.
+# crashes VERB UNDO FROM TO STATE...: VERB leads from FROM to TO. Kills the agent at each of its steps; one of the STATEs must
+# follow, and then VERB and UNDO must work.
 crashes() {
     local verb=$1 undo=$2 from=$3 to=$4 total number when whens; shift 4
     points=0
@@ -89,7 +89,7 @@ crashes() {
         case $(sed -n "${number}p" /tmp/steps) in
         *' /sys/'*) whens="meanwhile${every:+ before after}" ;;
         "$total "*) whens="after${every:+ before}" ;;
-        *' rename '* | *' unlink '*) whens=${every:-$with_records} && whens=${whens:+before} ;;
+        *' rename '* | *' unlink '*) whens=before ;;
         *) whens=${every:+before} ;;
         esac
         for when in $whens; do
@@ -105,13 +105,13 @@ crashes() {
 }
 
 set_driver $GPU0 pci-stub
-with_records='' crashes bind release is_restored is_bound_manually is_restored is_bound_manually
-with_records=yes crashes prepare unprepare is_restored is_held is_restored
+[ -z "$every" ] || crashes bind release is_restored is_bound_manually is_restored is_bound_manually
+crashes prepare unprepare is_restored is_held is_restored
 must prepare is_held
-with_records=yes crashes unprepare prepare is_held is_restored is_restored
+crashes unprepare prepare is_held is_restored is_restored
 must unprepare is_restored
 must bind is_bound_manually
-with_records='' crashes release bind is_bound_manually is_restored is_restored is_bound_manually
+[ -z "$every" ] || crashes release bind is_bound_manually is_restored is_restored is_bound_manually
 must release is_restored
 
 libvirt_answered
