@@ -1,6 +1,7 @@
 //! The host and guests of the planner's tests, with a modelled kernel and a context, for tests.
 
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 
 use kernel_glue::host::Host;
 use kernel_glue::model::Model;
@@ -19,6 +20,29 @@ use planner::target::Versions;
 use settings::config::Config;
 
 pub(crate) const VARIANT: &str = "nvgrace_gpu_vfio_pci";
+
+/// Keeps what a log writes.
+#[derive(Clone, Default)]
+pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Written {
+    /// All of it.
+    pub(crate) fn text(&self) -> String {
+        let bytes = self.0.lock().expect("lock").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+}
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A kernel with that host, where the variant driver is a module that is not loaded.
 pub(crate) fn kernel() -> Arc<Model> {

@@ -112,24 +112,11 @@ mod tests {
     use tracing::{info, warn};
 
     use super::*;
+    use crate::fixture::Written;
 
     /// A possible name of a hostile domain or device.
     const HOSTILE: &str = "d\u{9b}31m\u{1b}[2J\r\nERROR forged \u{202e}";
     const SHOWN: &str = r"d\u{9b}31m\u{1b}[2J\u{d}\u{a}ERROR forged \u{202e}";
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("lock").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// Collects what the journal's layer would get: each field and its text.
     #[derive(Clone, Default)]
@@ -155,9 +142,8 @@ mod tests {
             warn!(variantd_domain = HOSTILE, "start of '{HOSTILE}' refused");
             info!("plain größe");
         });
-        let text = String::from_utf8(written.0.lock().expect("lock").clone()).expect("text");
         let expected = format!(" WARN start of '{SHOWN}' refused\n INFO plain größe\n");
-        assert_eq!(text, expected);
+        assert_eq!(written.text(), expected);
     }
 
     #[test]

@@ -198,8 +198,6 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
         operation.word(),
         arguments.extra.as_deref().unwrap_or("-")
     );
-    let name = arguments.domain.unwrap_or("-".into());
-    let name: String = name.chars().take(NAME).collect();
     let (xml, stage) = (xml.into_owned(), Arc::new(Stage::default()));
     let worker = hook.clone();
     // On a blocking thread: a bind waits for the kernel, and this thread must send the progress messages.
@@ -225,6 +223,8 @@ async fn run(stream: &mut UnixStream, hook: &Arc<Hook>, call: MethodCall<'_>) ->
                 tells = Instant::now() < until && send(stream, &stage.reply()).await.is_ok();
             }
             _ = long.tick() => {
+                let name = arguments.domain.as_deref().unwrap_or("-");
+                let name: String = name.chars().take(NAME).collect();
                 let (word, seconds, stage) = (operation.word(), begun.elapsed().as_secs(), stage.text());
                 info!(variantd_domain = name, "guest '{name}' waits for {seconds} s in libvirt's hook ({word}): {stage}");
             }

@@ -1,9 +1,8 @@
 //! A connection to the hook's socket without a daemon: progress during the work, and peers that disconnect or do not
 //! read.
 
-use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hooks::protocol::{MethodReply, PROGRESS, REFUSED};
@@ -17,7 +16,7 @@ use super::Hook;
 use super::connection::{Budget, FIRST, serve};
 use crate::assign::Assigner;
 use crate::context::Context;
-use crate::fixture::{GPU, context, definition, guest, kernel, metric};
+use crate::fixture::{GPU, Written, context, definition, guest, kernel, metric};
 use crate::record::Records;
 use settings::config::Config;
 
@@ -120,24 +119,9 @@ async fn a_start_that_waits_sends_progress_until_its_reply() {
     );
 }
 
-/// What the log has of this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_start_that_waits_long_is_logged_with_its_stage() {
-    let log = Log::default();
+    let log = Written::default();
     let writer = log.clone();
     let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
     let _log = tracing::subscriber::set_default(lines.finish());
@@ -147,7 +131,7 @@ async fn a_start_that_waits_long_is_logged_with_its_stage() {
     let seen = async {
         loop {
             reply(&mut scene.peer).await;
-            let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("text");
+            let text = log.text();
             if text.contains(" s in libvirt's hook (prepare): ") {
                 return text;
             }
