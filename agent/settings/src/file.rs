@@ -65,11 +65,15 @@ pub(crate) fn irregular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 
+/// The capacity for at most `most` bytes of a file that has `length`. Without one the standard library begins with reads of 32 bytes. One
+/// byte more, so that the end needs no larger one.
+pub(crate) fn capacity(length: u64, most: u64) -> usize {
+    usize::try_from(length.min(most)).unwrap_or_default() + 1
+}
+
 /// Reads a file that had so many bytes when it was opened.
 fn limited(file: File, length: u64, most: u64) -> io::Result<String> {
-    // Without a capacity the standard library begins with reads of 32 bytes. One byte more, so that the end needs no larger one.
-    let capacity = usize::try_from(length.min(most)).unwrap_or_default() + 1;
-    let mut text = String::with_capacity(capacity);
+    let mut text = String::with_capacity(capacity(length, most));
     // One byte more than the limit tells a file that is too large from one that just fits.
     file.take(most + 1).read_to_string(&mut text)?;
     if text.len() as u64 > most {

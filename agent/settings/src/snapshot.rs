@@ -16,6 +16,7 @@ use planner::stack::Stack;
 use planner::target::{Arch, Target, Versions};
 use serde::{Deserialize, Serialize};
 
+use crate::file::capacity;
 use crate::reservation::Reservation;
 
 /// The format version that is written and read.
@@ -171,10 +172,9 @@ fn bounded(snapshot: Snapshot, name: &str) -> Result<Snapshot, Refusal> {
 /// Reads at most one byte more than the limit, so that the caller detects a larger file.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(MAX_BYTES);
-    // Without a capacity the standard library begins with reads of 32 bytes. One byte more, so that the end needs no larger one.
-    let mut bytes = Vec::with_capacity(length.min(MAX_BYTES) + 1);
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    let most = MAX_BYTES as u64;
+    let mut bytes = Vec::with_capacity(capacity(file.metadata()?.len(), most));
+    file.take(most + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
