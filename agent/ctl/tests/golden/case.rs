@@ -72,13 +72,10 @@ pub(crate) fn all() -> Vec<Case> {
     let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.expect("entry").path()).collect();
     dirs.sort();
     let beginning = std::env::var("VARIANTD_CASES").unwrap_or_default();
-    let cases: Vec<Case> = dirs.into_iter().map(Case::read).collect();
-    let chosen = cases
-        .into_iter()
-        .filter(|case| case.name.starts_with(&beginning));
-    let chosen: Vec<Case> = chosen.collect();
-    assert!(!chosen.is_empty(), "no case begins with '{beginning}'");
-    chosen
+    let mut cases: Vec<Case> = dirs.into_iter().map(Case::read).collect();
+    cases.retain(|case| case.name.starts_with(&beginning));
+    assert!(!cases.is_empty(), "no case begins with '{beginning}'");
+    cases
 }
 
 impl Case {
