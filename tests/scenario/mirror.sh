@@ -8,7 +8,7 @@ EMULATED=no guest m0 $GPU0 $GPU1 |
 variantctl layout /tmp/m0.xml >/tmp/m0.layout
 virsh define /tmp/m0.xml >/dev/null
 variantctl prepare m0 --numa mirror >/dev/null
-boot m0 200
+boot m0 300
 tr -d '\r' <$LOG/m0-serial.log >/tmp/m0.seen
 
 nodes=/sys/devices/system/node
