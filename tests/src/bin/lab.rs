@@ -1,7 +1,7 @@
 //! `lab`: starts, uses and stops the emulated Grace host.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -89,6 +89,9 @@ enum Verb {
         /// Write packaging/doc/first-hour.md instead of comparing
         #[arg(long)]
         write: bool,
+        /// This package of 'packaging/build' instead of one that is built now
+        #[arg(long, value_name = "FILE")]
+        package: Option<PathBuf>,
     },
     /// Translate golden definitions with the real libvirt and QEMU of Debian's releases
     Translate {
@@ -144,6 +147,9 @@ enum Verb {
         /// Do not build and install the package
         #[arg(long)]
         no_package: bool,
+        /// Install this package of 'packaging/build' instead of one that is built now
+        #[arg(long, value_name = "FILE", conflicts_with = "no_package")]
+        package: Option<PathBuf>,
         /// Deadline of each scenario in seconds, unless its head has another ('# deadline: N')
         #[arg(long, default_value_t = 300)]
         timeout: u64,
@@ -269,7 +275,11 @@ fn act(arguments: &Arguments) -> Result<u8> {
         Verb::Gpu { index, readiness } => outside(name, &["gpu", &index.to_string(), readiness]),
         Verb::Down => down(name),
         Verb::Status => Ok(show_status()),
-        Verb::Demo { options, write } => demo(name, options, *write),
+        Verb::Demo {
+            options,
+            write,
+            package,
+        } => demo(name, options, *write, package.as_deref()),
         Verb::Translate {
             suite,
             update,
@@ -297,6 +307,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
         Verb::Check {
             options,
             no_package,
+            package,
             timeout,
             share,
             set,
@@ -313,7 +324,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             let ready = || -> Result<Lab> {
                 let (lab, _) = Lab::up(name, &settings)?;
                 if !no_package {
-                    package::install(&lab)?;
+                    package::install(&lab, package.as_deref())?;
                 }
                 package::deliver_commits(&lab, &commits)?;
                 Ok(lab)
@@ -356,10 +367,10 @@ fn down(name: &str) -> Result<u8> {
     Ok(0)
 }
 
-fn demo(name: &str, options: &Options, write: bool) -> Result<u8> {
+fn demo(name: &str, options: &Options, write: bool, package: Option<&Path>) -> Result<u8> {
     let (lab, _) = Lab::up(name, &options.settings())?;
     // the walk installs it
-    package::deliver(&lab)?;
+    package::deliver(&lab, package)?;
     let walk = walk::take(&lab, Duration::from_secs(900))?;
     match write {
         true => walk.write().map(|()| 0),

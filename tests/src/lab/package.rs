@@ -32,9 +32,9 @@ const INSTALL_ALONE: &str = "mv /root/variantd-built.deb /root/variantd.deb && m
     dpkg -i --force-depends --force-confold /root/variantd.deb && systemctl daemon-reload && systemctl reload dbus.service &&
     systemctl restart libvirtd.service variantd.service";
 
-/// Builds the package and installs it in the emulated host; starts the service.
-pub fn install(lab: &Lab) -> Result<()> {
-    build_and_push(lab, "/root/variantd-built.deb")?;
+/// Installs the package in the emulated host and starts the service. The package is `file`; without one it is built.
+pub fn install(lab: &Lab, file: Option<&Path>) -> Result<()> {
+    push(lab, file, "/root/variantd-built.deb")?;
     let step = Step::begin("installing the package in the emulated host");
     let script = if is_foreign(lab) {
         INSTALL_ALONE
@@ -49,9 +49,16 @@ pub fn install(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Builds the package and copies it into the emulated host, to `/root/variantd.deb`.
-pub fn deliver(lab: &Lab) -> Result<()> {
-    build_and_push(lab, "/root/variantd.deb")
+/// Copies the package into the emulated host, to `/root/variantd.deb`. The package is `file`; without one it is built.
+pub fn deliver(lab: &Lab, file: Option<&Path>) -> Result<()> {
+    push(lab, file, "/root/variantd.deb")
+}
+
+fn push(lab: &Lab, file: Option<&Path>, to: &str) -> Result<()> {
+    match file {
+        Some(file) => lab.push(file, to),
+        None => build_and_push(lab, to),
+    }
 }
 
 /// Builds the package of a commit as its own `packaging/build` does, and leaves `package.deb` in the folder.
