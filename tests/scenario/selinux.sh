@@ -12,8 +12,11 @@ sed -i 's/^SELINUX=.*/SELINUX=enforcing/' /etc/selinux/config
 /usr/libexec/variantd/variantd-selinux load
 # libvirt's daemons, its guests with and without KVM, and systemd-machined, where libvirt registers them
 for domain in virtd_t virtlogd_t svirt_t svirt_prot_exec_t systemd_machined_t; do echo "(typepermissive $domain)"; done >/root/permissive.cil
-# The lab's own programs act as an administrator. systemd starts them, not a login.
+# The lab's own programs act as an administrator. systemd starts them, not a login. The folder that they share with the machine outside
+# has no labels.
 cat >>/root/permissive.cil <<'END'
+(allow unlabeled_t unlabeled_t (filesystem (associate)))
+(roletype system_r unconfined_mount_t)
 (allow init_t unconfined_t (process (transition siginh rlimitinh noatsecure)))
 (allow unconfined_t shell_exec_t (file (entrypoint)))
 END
@@ -119,16 +122,25 @@ equal 'label of a reservation' "$(label /etc/variantd/reserved.d/$GPU0.toml)" va
 variantctl unreserve --now $GPU0 >/dev/null
 no_denial 'at the other units'
 
-# Without the module doctor names it, and its command loads it again.
+echo "= policy version $(cat /sys/fs/selinux/policyvers), enforcing; no denial names variantd"
+denials | sed -n 's/.*denied *\({[^}]*}\).*scontext=[^:]*:[^:]*:\([^:]*\).*tcontext=[^:]*:[^:]*:\([^:]*\).* tclass=\([a-z_0-9]*\) permissive=1.*/\2 \3 \4 \1/p' |
+    sort | uniq -c | sort -rn | sed 's/^ */= Debian'"'"'s policy would deny: /' | head -12
+
+# Without the module the agent serves the hook in a domain of Debian's, which may not answer clients of the bus. doctor names the module,
+# and its command loads it again.
+set_driver $GPU0 pci-stub
 /usr/libexec/variantd/variantd-selinux unload
+systemctl --quiet is-active variantd
+! [[ $(domain "$(pid)") == variantd* ]] || fail "the agent is in $(domain "$(pid)")"
+virsh start s0 --paused >/dev/null
+virsh destroy s0 >/dev/null
+within 60 is_restored
 found VD-DOC-060 'no module for variantd'
 fixed VD-DOC-060
 within 60 is_connected
+dmesg --clear
 equal 'domain of the agent' "$(domain "$(pid)")" variantd_t
 virsh start s0 --paused >/dev/null
 virsh destroy s0 >/dev/null
 within 60 is_restored
-
-echo "= policy version $(cat /sys/fs/selinux/policyvers), enforcing; no denial names variantd"
-denials | sed -n 's/.*denied *\({[^}]*}\).*scontext=[^:]*:[^:]*:\([^:]*\).*tcontext=[^:]*:[^:]*:\([^:]*\).* tclass=\([a-z_0-9]*\) permissive=1.*/\2 \3 \4 \1/p' |
-    sort | uniq -c | sort -rn | sed 's/^ */= Debian'"'"'s policy would deny: /' | head -12
+no_denial 'with the module loaded again'
