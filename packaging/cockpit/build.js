@@ -1,6 +1,7 @@
-/* Builds the page into dist/, compressed as Cockpit's own packages are: node build.js */
+/* Builds the page into dist/, compressed as Cockpit's own packages are, unless that is done: node build.js */
 
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -44,14 +45,21 @@ const reactByName = {
     },
 };
 
+/* The client of the agent is a file of its own, which the page loads first. */
+const agentApart = {
+    name: "agent apart",
+    setup: ({ onResolve }) => onResolve({ filter: /^\.\/agent$/ }, () => ({ path: "./agent.js", external: true })),
+};
+
 /* The page before rules are removed: esbuild's files, and the npm packages that they are made of. */
 export const bundled = async () => {
     const { metafile, outputFiles } = await build({
         absWorkingDir: HERE,
-        entryPoints: { index: "src/index.tsx" },
+        entryPoints: { agent: "src/agent/index.ts", index: "src/index.tsx" },
         outdir: "dist",
         write: false,
         bundle: true,
+        format: "esm",
         minify: true,
         metafile: true,
         target: ["chrome110", "firefox110", "safari16"],
@@ -59,7 +67,7 @@ export const bundled = async () => {
         banner: { js: "/* Licences: LICENSES.txt */", css: "/* Licences: LICENSES.txt */" },
         define: { "process.env.NODE_ENV": "\"production\"" },
         loader: { ".woff2": "file", ".svg": "empty" },
-        plugins: [withoutUnusedFonts, reactByName],
+        plugins: [agentApart, withoutUnusedFonts, reactByName],
         assetNames: "[name]",
         logLevel: "warning",
     });
@@ -87,13 +95,29 @@ const licences = packages => {
     return [...texts, `Red Hat Text, Red Hat Display, Red Hat Mono, OFL-1.1\n\n${readFileSync(join(HERE, "OFL-1.1.txt"), "utf8")}`].join(`\n${"-".repeat(80)}\n\n`);
 };
 
+/* A sum over all that decides what is in dist/: 'tests/cockpit' and both kinds of packages share one build. */
+const inputs = () => {
+    const sources = readdirSync(join(HERE, "src"), { recursive: true }).map(name => join(HERE, "src", name)).filter(file => statSync(file).isFile());
+    const others = ["build.js", "package-lock.json", "tsconfig.json", "OFL-1.1.txt"].map(name => join(HERE, name));
+    const sum = createHash("sha256");
+    for (const file of [...sources, ...others].sort())
+        sum.update(`${file.slice(HERE.length)}\0`).update(createHash("sha256").update(readFileSync(file)).digest());
+    return sum.digest("hex");
+};
+
+/* Beside dist/, which is installed as it is. */
+const BUILT_FROM = join(HERE, "node_modules/.built-from");
+
+const isBuilt = from => existsSync(join(HERE, "dist/manifest.json")) && existsSync(BUILT_FROM) && readFileSync(BUILT_FROM, "utf8") === from;
+
 const write = async () => {
+    rmSync(BUILT_FROM, { force: true });
     const { files, packages } = await bundled();
     const dist = join(HERE, "dist");
     rmSync(dist, { recursive: true, force: true });
     mkdirSync(dist);
     const js = files.get("index.js").text;
-    const texts = { "index.js": js, "index.css": await purged(files.get("index.css").text, js), "LICENSES.txt": licences(packages) };
+    const texts = { "agent.js": files.get("agent.js").text, "index.js": js, "index.css": await purged(files.get("index.css").text, js), "LICENSES.txt": licences(packages) };
     for (const [name, text] of Object.entries(texts))
         writeFileSync(join(dist, `${name}.gz`), gzipSync(text, { level: 9 }));
     for (const [name, { contents }] of files) {
@@ -104,5 +128,10 @@ const write = async () => {
         copyFileSync(join(HERE, "src", name), join(dist, name));
 };
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href)
-    await write();
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+    const from = inputs();
+    if (!isBuilt(from)) {
+        await write();
+        writeFileSync(BUILT_FROM, from);
+    }
+}

@@ -5,7 +5,7 @@ import { Button } from "@patternfly/react-core/dist/esm/components/Button";
 import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
 
 import { JobProgress } from "./job-progress";
-import { useAgent } from "./agent/store";
+import { useAgent } from "./use-agent";
 
 export const Activity = (): ReactNode => {
     const jobs = useAgent("jobs");

@@ -1,7 +1,6 @@
 /* The frame of the page: navigation between its five parts, and what is shown while the agent is away. */
 
 import { type ReactNode, memo, useEffect, useState } from "react";
-import { Alert } from "@patternfly/react-core/dist/esm/components/Alert";
 import { Bullseye } from "@patternfly/react-core/dist/esm/layouts/Bullseye";
 import { EmptyState, EmptyStateBody } from "@patternfly/react-core/dist/esm/components/EmptyState";
 import { Nav, NavItem, NavList } from "@patternfly/react-core/dist/esm/components/Nav";
@@ -10,12 +9,12 @@ import { Spinner } from "@patternfly/react-core/dist/esm/components/Spinner";
 import DisconnectedIcon from "@patternfly/react-icons/dist/esm/icons/disconnected-icon";
 
 import { Activity } from "./activity";
-import { Command } from "./ui";
+import { Command, Limited } from "./ui";
 import { Devices } from "./devices";
 import { Guests } from "./guests";
 import { Health } from "./health";
 import { Topology } from "./topology";
-import { useAgent } from "./agent/store";
+import { useAgent } from "./use-agent";
 
 const PARTS: { path: string, label: string, needsAgent: boolean, show: (options: Record<string, string>) => ReactNode }[] = [
     { path: "devices", label: "Devices", needsAgent: true, show: () => <Devices /> },
@@ -45,13 +44,6 @@ const Away = ({ reason }: { reason: string }): ReactNode => (
     </EmptyState>
 );
 
-/* polkit's answer is only known after a call, so no button is disabled. */
-const Limited = (): ReactNode => (
-    <Alert variant="info" isInline title="Administrative access is off" className="vd-notice">
-        <p>polkit decides whether you may change devices and guests. Turn on administrative access at the top of Cockpit to act as root.</p>
-    </Alert>
-);
-
 /* Not rendered again with each change of the state: PatternFly's list reads the computed style of the page each time. */
 const Parts = memo(({ current }: { current: string }): ReactNode => (
     <Nav variant="horizontal-subnav" aria-label="GPU assignment">
@@ -66,19 +58,20 @@ export const App = (): ReactNode => {
     const agent = useAgent("agent");
     const reason = useAgent("reason");
     const isAdmin = useAgent("isAdmin");
+    const isRead = useAgent("isRead");
     const part = PARTS.find(one => one.path === path) ?? PARTS[0];
-    let content = part?.show(options);
-    if (part?.needsAgent === true && agent === "away")
-        content = <Away reason={reason} />;
-    else if (part?.needsAgent === true && agent === "connecting")
-        content = <Bullseye><Spinner aria-label="Reading the devices" /></Bullseye>;
+    const isAway = part?.needsAgent === true && agent === "away";
+    const isReading = part?.needsAgent === true && agent === "connecting";
     return (
         <Page className="pf-m-no-sidebar" isContentFilled>
             <h1 className="pf-v6-screen-reader">GPU assignment</h1>
             <PageSection type="subnav" hasBodyWrapper={false}><Parts current={part?.path ?? ""} /></PageSection>
             <PageSection isFilled hasBodyWrapper={false} aria-label={part?.label ?? ""}>
                 <div role="status">{part?.needsAgent === true && isAdmin === false && <Limited />}</div>
-                {content}
+                {isAway && <Away reason={reason} />}
+                {isReading && <Bullseye><Spinner aria-label="Reading the devices" /></Bullseye>}
+                {/* An open dialog or plan stays while the agent is away. */}
+                {(part?.needsAgent !== true || isRead) && <div hidden={isAway}>{part?.show(options)}</div>}
             </PageSection>
         </Page>
     );

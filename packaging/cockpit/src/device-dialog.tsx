@@ -7,12 +7,10 @@ import { Checkbox } from "@patternfly/react-core/dist/esm/components/Checkbox";
 import { Modal, ModalBody, ModalFooter, ModalHeader } from "@patternfly/react-core/dist/esm/components/Modal";
 import { Spinner } from "@patternfly/react-core/dist/esm/components/Spinner";
 
-import { type BindChoice, bindOptions } from "./agent/bus";
-import { type Device, type Shown } from "./agent/reply";
-import { FaultAlert } from "./ui";
+import { type BindChoice, type Device, type Shown, bindOptions, show, store } from "./agent";
+import { FaultAlert, Limited, counted } from "./ui";
 import { JobProgress } from "./job-progress";
-import { show } from "./agent/program";
-import { store, useAgent } from "./agent/store";
+import { useAgent } from "./use-agent";
 import { useLoad } from "./use-load";
 
 export type Action = "bind" | "release" | "reserve" | "unreserve" | "recover";
@@ -25,7 +23,17 @@ const TEXTS: Record<Action, [string, string, string]> = {
     recover: ["Recover", "Recover device", "Releases the device after an interrupted change of its driver."],
 };
 
-const Holders = ({ found }: { found: Shown }): ReactNode => {
+const Holders = ({ address }: { address: string }): ReactNode => {
+    const read = useCallback(() => show(address), [address]);
+    const { value, error } = useLoad(read);
+    if (error !== null)
+        return <FaultAlert title="The processes that hold the device are not known" error={error} />;
+    if (value === null)
+        return <Spinner size="md" aria-label="Looking for processes that hold the device" />;
+    return <HoldersView found={value} />;
+};
+
+const HoldersView = ({ found }: { found: Shown }): ReactNode => {
     const { occupancy } = found;
     if (occupancy === null)
         return <p>It is not known which processes hold the device.</p>;
@@ -44,8 +52,8 @@ const Holders = ({ found }: { found: Shown }): ReactNode => {
                         </ul>
                     </Alert>
                 )}
-            {hidden > 0 && <p>{`${hidden} processes of other users are not visible without administrative access.`}</p>}
-            {functions > 0 && <p>{`${functions} virtual functions are enabled.`}</p>}
+            {hidden > 0 && <p>{`${counted(hidden, "process of another user is", "processes of other users are")} not visible without administrative access.`}</p>}
+            {functions > 0 && <p>{`${counted(functions, "virtual function is", "virtual functions are")} enabled.`}</p>}
         </>
     );
 };
@@ -63,7 +71,7 @@ const Preview = ({ address, choice }: { address: string, choice: BindChoice }): 
             {value.against.map(text => <Alert key={text} variant="warning" isInline title={text} className="vd-wrap" />)}
             {value.module !== null && <p>{`The module ${value.module} is loaded first.`}</p>}
             <details>
-                <summary>{`${value.writes.length} writes`}</summary>
+                <summary>{counted(value.writes.length, "write")}</summary>
                 <pre className="vd-code" tabIndex={0}>{value.writes.join("\n")}</pre>
             </details>
         </>
@@ -73,13 +81,15 @@ const Preview = ({ address, choice }: { address: string, choice: BindChoice }): 
 interface Props { address: string, action: Action, device: Device | null, onClose: () => void }
 
 export const DeviceDialog = ({ address, action, device, onClose }: Props): ReactNode => {
+    const agent = useAgent("agent");
+    const reason = useAgent("reason");
+    const isAdmin = useAgent("isAdmin");
+    const connection = useAgent("connection");
     const jobs = useAgent("jobs");
     const [choice, setChoice] = useState<BindChoice>({ allowGroup: false, stopServices: false });
     const [path, setPath] = useState<string | null>(null);
     const [isBusy, setBusy] = useState(false);
     const [error, setError] = useState<unknown>(null);
-    const read = useCallback(() => show(address), [address]);
-    const shown = useLoad(read);
     const job = jobs.find(one => one.path === path) ?? null;
     const [verb, title, text] = TEXTS[action];
 
@@ -104,22 +114,27 @@ export const DeviceDialog = ({ address, action, device, onClose }: Props): React
         <Modal isOpen variant="medium" onClose={onClose} aria-labelledby="dialog-title" aria-describedby="dialog-body">
             <ModalHeader title={`${title} ${address}`} labelId="dialog-title" />
             <ModalBody id="dialog-body" className="vd-stack">
+                {agent === "away" && (
+                    <Alert variant="danger" isInline title="variantd does not answer" className="vd-wrap" role="alert">
+                        <p>{reason}</p>
+                        <p>This dialog can be used again when variantd answers.</p>
+                    </Alert>
+                )}
+                {agent !== "away" && isAdmin === false && <Limited />}
                 {device === null && <Alert variant="danger" isInline title={`Device ${address} is not on this host any more`} role="alert" />}
                 {error !== null && <FaultAlert title={`${verb} failed`} error={error} />}
                 {job !== null && <JobProgress job={job} />}
                 {job === null && <p>{text}</p>}
-                {job === null && device !== null && (
+                {job === null && device !== null && agent !== "away" && (
                     <>
-                        {shown.value !== null && <Holders found={shown.value} />}
-                        {shown.error !== null && <FaultAlert title="The processes that hold the device are not known" error={shown.error} />}
-                        {shown.isLoading && <Spinner size="md" aria-label="Looking for processes that hold the device" />}
+                        <Holders key={connection} address={address} />
                         {action === "bind" && (
                             <>
                                 <Checkbox id="stop-services" label="Stop services that are known to hold GPUs" isChecked={choice.stopServices}
                                     onChange={(_, stopServices) => { setChoice({ ...choice, stopServices }) }} />
                                 <Checkbox id="allow-group" label="Also bind functions of its IOMMU group that the host uses" isChecked={choice.allowGroup}
                                     onChange={(_, allowGroup) => { setChoice({ ...choice, allowGroup }) }} />
-                                <Preview address={address} choice={choice} />
+                                <Preview key={connection} address={address} choice={choice} />
                             </>
                         )}
                     </>
@@ -128,7 +143,7 @@ export const DeviceDialog = ({ address, action, device, onClose }: Props): React
             <ModalFooter>
                 {job === null && (
                     <Button variant={action === "bind" || action === "reserve" ? "primary" : "warning"} isLoading={isBusy}
-                        isDisabled={isBusy || device === null} onClick={() => { void perform() }}>{verb}</Button>
+                        isDisabled={isBusy || device === null || agent === "away"} onClick={() => { void perform() }}>{verb}</Button>
                 )}
                 <Button variant={job === null ? "link" : "secondary"} onClick={onClose}>{job === null ? "Cancel" : "Close"}</Button>
             </ModalFooter>

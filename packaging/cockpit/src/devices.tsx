@@ -2,14 +2,13 @@
 
 import { type ReactNode, useRef, useState } from "react";
 import { Dropdown, DropdownItem, DropdownList } from "@patternfly/react-core/dist/esm/components/Dropdown";
-import { MenuToggle } from "@patternfly/react-core/dist/esm/components/MenuToggle";
-import { Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
+import { Table, Tbody, Th, Thead, Tr } from "@patternfly/react-table";
 import EllipsisIcon from "@patternfly/react-icons/dist/esm/icons/ellipsis-v-icon";
 
 import { type Action, DeviceDialog } from "./device-dialog";
-import { type Device } from "./agent/reply";
-import { StateLabel, owner, useRows } from "./ui";
-import { useAgent } from "./agent/store";
+import { type Device } from "./agent";
+import { Cell, Row, StateLabel, owner, useRows } from "./ui";
+import { useAgent } from "./use-agent";
 
 const actions = (device: Device): Action[] => {
     const reservation: Action = device.reserved ? "unreserve" : "reserve";
@@ -38,10 +37,13 @@ const useMenu = (onChoose: (chosen: Chosen) => void): [(device: Device) => React
     const [isOpen, setOpen] = useState(false);
     const button = (one: Device): ReactNode => {
         const isOwn = isOpen && device?.address === one.address;
+        const isDisabled = actions(one).length === 0;
         return (
-            <MenuToggle variant="plain" icon={<EllipsisIcon />} aria-label={`Actions for ${one.address}`} isExpanded={isOwn}
-                isDisabled={actions(one).length === 0}
-                onClick={event => { place.current = event.currentTarget as HTMLButtonElement; setDevice(one); setOpen(!isOwn) }} />
+            <button type="button" className={`pf-v6-c-menu-toggle pf-m-plain ${isOwn ? "pf-m-expanded" : ""} ${isDisabled ? "pf-m-disabled" : ""}`}
+                aria-label={`Actions for ${one.address}`} aria-expanded={isOwn} disabled={isDisabled}
+                onClick={event => { place.current = event.currentTarget; setDevice(one); setOpen(!isOwn) }}>
+                <span className="pf-v6-c-menu-toggle__icon"><EllipsisIcon set="default" /></span>
+            </button>
         );
     };
     const menu = (
@@ -62,7 +64,7 @@ export const Devices = (): ReactNode => {
     const [chosen, setChosen] = useState<Chosen | null>(null);
     const [button, menu] = useMenu(setChosen);
     const all = [...devices.values()].sort((a, b) => a.address < b.address ? -1 : 1);
-    const [rows, toolbar] = useRows(all, textOf, "devices");
+    const [rows, toolbar] = useRows(all, textOf, "device");
     return (
         <>
             {toolbar}
@@ -75,25 +77,25 @@ export const Devices = (): ReactNode => {
                 </Thead>
                 <Tbody>
                     {rows.map(device => (
-                        <Tr key={device.address}>
-                            <Td dataLabel="Device">
+                        <Row key={device.address}>
+                            <Cell label="Device">
                                 <a href={`#/topology?device=${encodeURIComponent(device.address)}`}>{device.address}</a>
                                 <div className="vd-small">{device.id}</div>
-                            </Td>
-                            <Td dataLabel="State">
+                            </Cell>
+                            <Cell label="State">
                                 <StateLabel state={device.state} />
                                 {device.note !== "" && <div className="vd-small vd-wrap">{device.note}</div>}
-                            </Td>
-                            <Td dataLabel="Driver">
+                            </Cell>
+                            <Cell label="Driver">
                                 {device.driver || "none"}
                                 {device.previousDriver !== "" && <div className="vd-small">before: {device.previousDriver}</div>}
-                            </Td>
-                            <Td dataLabel="Owner" modifier="breakWord">{owner(device) || "none"}</Td>
-                            <Td dataLabel="Group">{numberOrNone(device.group)}</Td>
-                            <Td dataLabel="NUMA node">{numberOrNone(device.numaNode)}</Td>
-                            <Td dataLabel="Recipe">{device.recipe || "none"}</Td>
-                            <Td isActionCell>{button(device)}</Td>
-                        </Tr>
+                            </Cell>
+                            <Cell label="Owner" kind="long">{owner(device) || "none"}</Cell>
+                            <Cell label="Group">{numberOrNone(device.group)}</Cell>
+                            <Cell label="NUMA node">{numberOrNone(device.numaNode)}</Cell>
+                            <Cell label="Recipe">{device.recipe || "none"}</Cell>
+                            <Cell kind="action">{button(device)}</Cell>
+                        </Row>
                     ))}
                 </Tbody>
             </Table>

@@ -5,10 +5,10 @@ import { Button } from "@patternfly/react-core/dist/esm/components/Button";
 import { ExpandableRowContent, Table, Tbody, Td, Th, Thead, Tr } from "@patternfly/react-table";
 import { Spinner } from "@patternfly/react-core/dist/esm/components/Spinner";
 
-import { type Domain, type Hunk } from "./agent/reply";
-import { FaultAlert, OutcomeLabel, useRows } from "./ui";
+import { type Domain, type Hunk, store } from "./agent";
+import { Cell, FaultAlert, OutcomeLabel, useRows } from "./ui";
 import { JobProgress } from "./job-progress";
-import { store, useAgent } from "./agent/store";
+import { useAgent } from "./use-agent";
 import { useLoad } from "./use-load";
 
 const KINDS: Record<string, [string, string]> = { "+": ["vd-added", "added: "], "-": ["vd-removed", "removed: "] };
@@ -74,7 +74,7 @@ export const Guests = (): ReactNode => {
     const domains = useAgent("domains");
     const devices = useAgent("devices");
     const [open, setOpen] = useState<string | null>(null);
-    const [rows, toolbar] = useRows(domains, one => `${one.name} ${one.uuid} ${one.outcome} ${one.sentence}`, "guests");
+    const [rows, toolbar] = useRows(domains, one => `${one.name} ${one.uuid} ${one.outcome} ${one.sentence}`, "guest");
     const devicesOf = (domain: Domain): string =>
         [...devices.values()].filter(one => one.domainUuid === domain.uuid).map(one => one.address).join(", ");
     return (
@@ -86,9 +86,9 @@ export const Guests = (): ReactNode => {
                     <Tbody key={domain.uuid} isExpanded={open === domain.uuid}>
                         <Tr>
                             <Td expand={{ rowIndex: index, isExpanded: open === domain.uuid, expandId: "guest", onToggle: () => { setOpen(open === domain.uuid ? null : domain.uuid) } }} />
-                            <Td dataLabel="Guest" modifier="breakWord">{domain.name}</Td>
-                            <Td dataLabel="Definition"><OutcomeLabel outcome={domain.outcome} /></Td>
-                            <Td dataLabel="Bound devices">{devicesOf(domain) || "none"}</Td>
+                            <Cell label="Guest" kind="long">{domain.name}</Cell>
+                            <Cell label="Definition"><OutcomeLabel outcome={domain.outcome} /></Cell>
+                            <Cell label="Bound devices">{devicesOf(domain) || "none"}</Cell>
                         </Tr>
                         {open === domain.uuid && <Tr isExpanded><Td colSpan={4}><ExpandableRowContent><Details domain={domain} /></ExpandableRowContent></Td></Tr>}
                     </Tbody>

@@ -2,18 +2,16 @@
 
 import { type ReactNode, useState } from "react";
 import { Button } from "@patternfly/react-core/dist/esm/components/Button";
-import { Label } from "@patternfly/react-core/dist/esm/components/Label";
 import { Spinner } from "@patternfly/react-core/dist/esm/components/Spinner";
 import { Switch } from "@patternfly/react-core/dist/esm/components/Switch";
 
-import { type Check, type Verdict } from "./agent/reply";
-import { Command, FaultAlert } from "./ui";
-import { doctor } from "./agent/program";
+import { type Check, type Verdict, doctor } from "./agent";
+import { Command, FaultAlert, type Status, StatusLabel, counted } from "./ui";
 import { useLoad } from "./use-load";
 
-const VERDICTS: { verdict: Verdict, text: string, status: "success" | "warning" | "danger" | "info" }[] = [
+const VERDICTS: { verdict: Verdict, text: string, many?: string, status: Status }[] = [
     { verdict: "fail", text: "failed", status: "danger" },
-    { verdict: "warn", text: "warning", status: "warning" },
+    { verdict: "warn", text: "warning", many: "warnings", status: "warning" },
     { verdict: "unknown", text: "unknown", status: "info" },
     { verdict: "pass", text: "passed", status: "success" },
 ];
@@ -35,7 +33,7 @@ const CheckView = ({ check }: { check: Check }): ReactNode => {
     const found = VERDICTS[order(check)];
     return (
         <li className="vd-check">
-            <Label variant="outline" status={found?.status}>{found?.text}</Label>
+            <StatusLabel status={found?.status} text={found?.text ?? ""} />
             <div className="vd-wrap">
                 <div>{check.subject !== null && <strong>{check.subject}: </strong>}{check.text} <span className="vd-small">{check.code}</span></div>
                 {check.detail !== null && <div className="vd-small">{check.detail}</div>}
@@ -55,7 +53,7 @@ export const Health = (): ReactNode => {
     return (
         <div className="vd-stack">
             <div className="vd-buttons">
-                {value !== null && VERDICTS.map(one => <Label key={one.verdict} status={one.status} variant={value.summary[one.verdict] > 0 ? "filled" : "outline"}>{`${value.summary[one.verdict]} ${one.text}`}</Label>)}
+                {value !== null && VERDICTS.map(one => <StatusLabel key={one.verdict} status={one.status} isFilled={value.summary[one.verdict] > 0} text={counted(value.summary[one.verdict], one.text, one.many ?? one.text)} />)}
                 <Switch id="all-checks" label="Show passed checks" isChecked={isAll} onChange={(_, checked) => { setAll(checked) }} />
                 <Button variant="secondary" onClick={again} isLoading={isLoading}>Check again</Button>
             </div>

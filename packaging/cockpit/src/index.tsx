@@ -1,7 +1,5 @@
 /* Starts the page: theme of Cockpit's shell, connection to the agent, React. */
 
-/* First: the bus connects while the rest of this script is evaluated. */
-import "./agent/connect";
 import { createRoot } from "react-dom/client";
 import "@patternfly/react-core/dist/styles/base.css";
 import "./page.css";

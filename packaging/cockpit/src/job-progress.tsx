@@ -6,7 +6,7 @@ import { Button } from "@patternfly/react-core/dist/esm/components/Button";
 import { Progress } from "@patternfly/react-core/dist/esm/components/Progress";
 
 import { FaultAlert } from "./ui";
-import { type Lost, type ShownJob, store } from "./agent/store";
+import { type Lost, type ShownJob, store } from "./agent";
 
 const LOST: Record<Lost, [string, string]> = {
     agent: ["variantd ended before the job did", "It undoes an incomplete change when it starts again."],

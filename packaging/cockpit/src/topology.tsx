@@ -8,10 +8,9 @@ import { Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core/dis
 
 import { type Box, type Drawing, parse } from "./drawing";
 import { FaultAlert, StateLabel, owner } from "./ui";
-import { drawing } from "./agent/program";
-import { useAgent } from "./agent/store";
+import { drawing, visible } from "./agent";
+import { useAgent } from "./use-agent";
 import { useLoad } from "./use-load";
-import { visible } from "./agent/decode";
 
 const BoxView = ({ box, isSelected }: { box: Box, isSelected: boolean }): ReactNode => {
     const { device } = box;

@@ -3,26 +3,48 @@
 import { type ReactNode, startTransition, useEffect, useState } from "react";
 import { Alert } from "@patternfly/react-core/dist/esm/components/Alert";
 import { Button } from "@patternfly/react-core/dist/esm/components/Button";
-import { Label } from "@patternfly/react-core/dist/esm/components/Label";
 import { Pagination } from "@patternfly/react-core/dist/esm/components/Pagination";
 import { SearchInput } from "@patternfly/react-core/dist/esm/components/SearchInput";
 import { Toolbar, ToolbarContent, ToolbarItem } from "@patternfly/react-core/dist/esm/components/Toolbar";
 import CopyIcon from "@patternfly/react-icons/dist/esm/icons/copy-icon";
 import CheckIcon from "@patternfly/react-icons/dist/esm/icons/check-icon";
+import DangerIcon from "@patternfly/react-icons/dist/esm/icons/rh-ui-error-fill-icon";
+import InfoIcon from "@patternfly/react-icons/dist/esm/icons/rh-ui-information-fill-icon";
+import SuccessIcon from "@patternfly/react-icons/dist/esm/icons/rh-ui-check-circle-fill-icon";
+import WarningIcon from "@patternfly/react-icons/dist/esm/icons/rh-ui-warning-fill-icon";
 
-import { Fault } from "./agent/bus";
-import type { Device, DeviceState, Outcome } from "./agent/reply";
+import { type Device, type DeviceState, Fault, type Outcome } from "./agent";
 
-type Status = "success" | "warning" | "danger" | "info" | undefined;
+export type Status = "success" | "warning" | "danger" | "info";
 
-const STATES: Record<DeviceState, Status> = {
+const STATUSES: Record<Status, [string, ReactNode]> = {
+    success: ["pf-m-success", <SuccessIcon key="icon" />],
+    warning: ["pf-m-warning", <WarningIcon key="icon" />],
+    danger: ["pf-m-danger", <DangerIcon key="icon" />],
+    info: ["pf-m-info", <InfoIcon key="icon" />],
+};
+
+/* PatternFly's label. Its own component measures each text for a tooltip, which costs a layout of the page. */
+export const StatusLabel = ({ status, isFilled = false, text }: { status: Status | undefined, isFilled?: boolean, text: string }): ReactNode => {
+    const [name, icon] = status === undefined ? ["", null] : STATUSES[status];
+    return (
+        <span className={`pf-v6-c-label ${isFilled ? "" : "pf-m-outline"} ${name}`}>
+            <span className="pf-v6-c-label__content">
+                {icon !== null && <span className="pf-v6-c-label__icon">{icon}</span>}
+                <span className="pf-v6-c-label__text">{text}</span>
+            </span>
+        </span>
+    );
+};
+
+const STATES: Record<DeviceState, Status | undefined> = {
     free: undefined, reserved: "info", binding: "info", bound: "success", releasing: "info", degraded: "danger",
 };
 
 export const StateLabel = ({ state }: { state: DeviceState }): ReactNode =>
-    <Label variant="outline" status={STATES[state]}>{state}</Label>;
+    <StatusLabel status={STATES[state]} text={state} />;
 
-const OUTCOMES: Record<Outcome, [Status, string]> = {
+const OUTCOMES: Record<Outcome, [Status | undefined, string]> = {
     foreign: [undefined, "no GPU of a recipe"],
     "on-request": ["warning", "waits for 'prepare'"],
     complete: ["success", "complete"],
@@ -33,7 +55,7 @@ const OUTCOMES: Record<Outcome, [Status, string]> = {
 };
 
 export const OutcomeLabel = ({ outcome }: { outcome: Outcome }): ReactNode =>
-    <Label variant="outline" status={OUTCOMES[outcome][0]}>{OUTCOMES[outcome][1]}</Label>;
+    <StatusLabel status={OUTCOMES[outcome][0]} text={OUTCOMES[outcome][1]} />;
 
 export const owner = (device: Device): string => {
     if (device.domain !== "")
@@ -42,6 +64,16 @@ export const owner = (device: Device): string => {
         return device.reserved ? "reservation" : "administrator";
     return "";
 };
+
+/* A count with its noun: '1 guest', '2 guests'. */
+export const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
+
+/* polkit's answer is only known after a call, so no button is disabled. */
+export const Limited = (): ReactNode => (
+    <Alert variant="info" isInline title="Administrative access is off" className="vd-notice">
+        <p>polkit decides whether you may change devices and guests. Turn on administrative access at the top of Cockpit to act as root.</p>
+    </Alert>
+);
 
 /* Shows an error in words, with the way out. */
 export const FaultAlert = ({ title, error }: { title: string, error: unknown }): ReactNode => {
@@ -83,12 +115,21 @@ export const CopyButton = ({ text }: { text: string }): ReactNode => {
 export const Command = ({ text }: { text: string }): ReactNode =>
     <span className="vd-command"><code>{text}</code><CopyButton text={text} /></span>;
 
+/* A row and a cell of PatternFly's table, whose own components do more than these tables need, for each of many cells. */
+export const Row = ({ children }: { children: ReactNode }): ReactNode => <tr className="pf-v6-c-table__tr">{children}</tr>;
+
+const CELLS = { text: "", long: "pf-m-break-word", action: "pf-v6-c-table__action" };
+
+export const Cell = ({ label, kind = "text", children }: { label?: string, kind?: keyof typeof CELLS, children: ReactNode }): ReactNode =>
+    <td data-label={label} className={`pf-v6-c-table__td ${CELLS[kind]}`}>{children}</td>;
+
 const PER_PAGE = 50;
 /* Rows of the first rendering: as many as a screen has. The rest follows while the page can be used already. */
 const AT_FIRST = 15;
 
 /* The rows of a list whose text contains the filter, a page at a time, and the toolbar for it. */
-export const useRows = <T,>(all: T[], textOf: (row: T) => string, what: string): [T[], ReactNode] => {
+export const useRows = <T,>(all: T[], textOf: (row: T) => string, noun: string): [T[], ReactNode] => {
+    const what = `${noun}s`;
     const [filter, setFilter] = useState("");
     const [page, setPage] = useState(1);
     const [limit, setLimit] = useState(AT_FIRST);
@@ -106,7 +147,7 @@ export const useRows = <T,>(all: T[], textOf: (row: T) => string, what: string):
                     <SearchInput aria-label={`Filter ${what}`} placeholder={`Filter ${what}`} value={filter}
                         onChange={(_, value) => { onFilter(value) }} onClear={() => { onFilter("") }} />
                 </ToolbarItem>
-                <ToolbarItem variant="label" aria-live="polite">{`${found.length} ${what}`}</ToolbarItem>
+                <ToolbarItem variant="label" aria-live="polite">{counted(found.length, noun)}</ToolbarItem>
                 {last > 1 && (
                     <ToolbarItem align={{ default: "alignEnd" }}>
                         <Pagination isCompact itemCount={found.length} page={current} perPage={PER_PAGE} widgetId={`pages-${what}`}

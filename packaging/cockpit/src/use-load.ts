@@ -9,7 +9,8 @@ export const useLoad = <T,>(read: () => Promise<T>): Load<T> => {
     const [round, setRound] = useState(0);
     useEffect(() => {
         let isCurrent = true;
-        read().then(
+        /* 'read' itself may throw, too. */
+        Promise.resolve().then(read).then(
             value => { if (isCurrent) setState({ value, error: null, isLoading: false }) },
             (error: unknown) => { if (isCurrent) setState({ value: null, error, isLoading: false }) },
         );

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { accessible, act, close, confirm, dialog, go, open, ready, row, scenario, shot } from "./page.js";
+import { accessible, act, close, confirm, dialog, go, open, ready, row, scenario, shot, superuser } from "./page.js";
 import { actingKernel, guest, startHolder, uuid } from "./scene.js";
 
 const DEVICE = "0000:1b:00.0";
@@ -94,6 +94,8 @@ scenario("a reservation, and an agent that is killed, and one that is restarted,
 
     await startBind(page);
     await scene.restartAgent();
+    await dialog(page).getByText("variantd ended before the job did").waitFor();
+    await closeDialog(page);
     await row(page, DEVICE).getByText("reserved").waitFor();
     writeFileSync(scene.path("release"), "");
     await act(page, DEVICE, "Bind");
@@ -117,6 +119,58 @@ scenario("a user without rights is told how to get them", { host: "hgx-8gpu", is
     await dialog(page).getByText("Bind failed").or(dialog(page).getByText(`bind ${DEVICE} failed`)).first().waitFor();
     await accessible(page, "denied");
     await shot(page, "denied");
+    await close(page);
+});
+
+scenario("administrative access is turned off while a dialog is open, and while a job runs", { host: "hgx-8gpu", isUnprivileged: true, hasSudo: true, change: slowModule }, async scene => {
+    const page = await open(scene);
+    await superuser(page, true);
+    await ready.Devices(page);
+    await page.getByText("Administrative access is off").waitFor({ state: "detached" });
+    await act(page, DEVICE, "Bind");
+    await dialog(page).getByText(/[0-9]+ writes/).waitFor();
+
+    await superuser(page, false);
+    await dialog(page).getByText("Administrative access is off").waitFor();
+    await dialog(page).getByText("The bind would be refused").waitFor();
+    await accessible(page, "dialog without administrative access");
+    await shot(page, "access-off-dialog");
+    await superuser(page, true);
+    await dialog(page).getByText(/[0-9]+ writes/).waitFor();
+    assert.equal(await dialog(page).getByText("Administrative access is off").count(), 0);
+
+    await confirm(page, "Bind");
+    await dialog(page).getByRole("progressbar").waitFor();
+    await superuser(page, false);
+    await dialog(page).getByText("its progress is not visible without administrative access").waitFor();
+    await shot(page, "access-off-job");
+    await superuser(page, true);
+    await dialog(page).getByRole("progressbar").waitFor();
+    writeFileSync(scene.path("release"), "");
+    await dialog(page).getByText(`bind ${DEVICE} failed`).waitFor();
+    await closeDialog(page);
+    await row(page, DEVICE).getByText("free").waitFor();
+    await go(page, "Activity");
+    assert.equal(await page.getByText("administrative access: off").count(), 2);
+    assert.equal(await page.getByText("does not answer").count(), 0);
+    await close(page);
+});
+
+scenario("a dialog stays while the agent is away", { host: "hgx-8gpu" }, async scene => {
+    const page = await open(scene);
+    await act(page, DEVICE, "Bind");
+    await dialog(page).getByText(/[0-9]+ writes/).waitFor();
+    await scene.stopAgent("SIGKILL");
+    await dialog(page).getByText("variantd does not answer").waitFor();
+    assert.equal(await dialog(page).getByRole("button", { name: "Bind", exact: true }).isDisabled(), true);
+    await accessible(page, "dialog without an agent");
+    await shot(page, "agent-away-dialog");
+    await scene.startAgent();
+    await dialog(page).getByText("variantd does not answer").waitFor({ state: "detached" });
+    await dialog(page).getByText(/[0-9]+ writes/).waitFor();
+    assert.equal(await dialog(page).getByRole("button", { name: "Bind", exact: true }).isEnabled(), true);
+    await dialog(page).getByRole("button", { name: "Cancel" }).click();
+    await row(page, DEVICE).getByText("free").waitFor();
     await close(page);
 });
 

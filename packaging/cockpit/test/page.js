@@ -46,8 +46,8 @@ export const scenario = (title, options, body) => test(title, async context => {
     }
 });
 
-/* A page with what it complained about. */
-export const open = async (scene, { viewport = { width: 1280, height: 800 }, style = "light", path = "/cockpit/@localhost/variantd/index.html", isMeasured = false } = {}) => {
+/* A page with what it complained about. 'prepare' gets it before it loads. */
+export const open = async (scene, { viewport = { width: 1280, height: 800 }, style = "light", path = "/cockpit/@localhost/variantd/index.html", isMeasured = false, prepare = () => {} } = {}) => {
     const context = await browser.newContext({ viewport, colorScheme: style, hasTouch: viewport.width < 600, permissions: ["clipboard-read", "clipboard-write"] });
     if (!isMeasured)
         await context.addInitScript({ content: AXE });
@@ -58,8 +58,55 @@ export const open = async (scene, { viewport = { width: 1280, height: 800 }, sty
     page.on("pageerror", error => page.complaints.push(error.message));
     page.on("request", request => page.requests.push(new URL(request.url()).hostname));
     page.setDefaultTimeout(120_000);
+    await prepare(page);
     await page.goto(scene.url + path);
     return page;
+};
+
+/* Runs in the page and logs, in milliseconds since its navigation began: when it connected to the bus, when the agent's reply came, when the
+   table had a row, when that was on the screen and the page free to handle events, and when the table had 'rows' rows. A locator that waits
+   would use the page's own processor. */
+const notes = rows => {
+    const noted = {};
+    const note = name => {
+        noted[name] ??= Math.round(performance.now());
+        if (noted.interactive !== undefined && noted.rows !== undefined)
+            console.debug(`noted ${JSON.stringify(noted)}`);
+    };
+    const WebSocket = window.WebSocket;
+    window.WebSocket = class extends WebSocket {
+        constructor(...args) {
+            super(...args);
+            note("connects");
+            this.addEventListener("message", ({ data }) => { if (String(data).includes("/org/variantd1/device/")) note("replied") });
+        }
+    };
+    const observer = new MutationObserver(() => {
+        const { length } = document.querySelectorAll("tbody tr");
+        if (length > 0 && noted.table === undefined) {
+            note("table");
+            requestAnimationFrame(() => setTimeout(() => { note("interactive") }));
+        }
+        if (length >= rows) {
+            note("rows");
+            observer.disconnect();
+        }
+    });
+    observer.observe(document, { childList: true, subtree: true });
+};
+
+/* Opens the page as a user does for the first time, until the table has that many rows; what 'notes' logs. */
+export const measured = async (scene, rows) => {
+    let noted;
+    const isNoted = new Promise(done => { noted = done });
+    const prepare = async page => {
+        await page.addInitScript(notes, rows);
+        page.on("console", message => { if (message.text().startsWith("noted ")) noted(JSON.parse(message.text().slice("noted ".length))) });
+    };
+    const page = await open(scene, { isMeasured: true, prepare });
+    const found = await isNoted;
+    await close(page);
+    return found;
 };
 
 export const close = async page => {
@@ -90,6 +137,13 @@ export const act = async (page, device, action) => {
     await row(page, device).getByRole("button").click();
     await page.getByRole("menuitem", { name: action }).click();
 };
+
+/* Turns administrative access on or off, as the button at the top of Cockpit does. */
+export const superuser = (page, isOn) => page.evaluate(async on => {
+    const channel = cockpit.dbus(null, { bus: "internal" });
+    await channel.call("/superuser", "cockpit.Superuser", on ? "Start" : "Stop", on ? ["sudo"] : []);
+    channel.close();
+}, isOn);
 
 /* Performs the action of the open dialog. */
 export const confirm = (page, verb) => dialog(page).getByRole("button", { name: verb, exact: true }).click();

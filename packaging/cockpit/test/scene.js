@@ -38,9 +38,11 @@ const freePort = async () => {
 
 export class Scene {
     #children = [];
+    #servers = [];
 
-    /* 'guests': domains of libvirt as XML; 'isUnprivileged': another user than root looks at the page; 'change': edits the copy of the host. */
-    static async start({ host, guests = [], isUnprivileged = false, change = () => {} }) {
+    /* 'guests': domains of libvirt as XML; 'isUnprivileged': another user than root looks at the page, who can have administrative access
+       if 'hasSudo'; 'change': edits the copy of the host. */
+    static async start({ host, guests = [], isUnprivileged = false, hasSudo = false, change = () => {} }) {
         const scene = new Scene();
         scene.programs = TARGET;
         scene.dir = mkdtempSync(join(tmpdir(), "cockpit-variantd-"));
@@ -52,7 +54,7 @@ export class Scene {
         const bus = scene.#spawn("dbus-daemon", [`--config-file=${scene.path("bus.conf")}`, "--nofork", "--print-address", `--address=unix:path=${scene.path("bus")}`]);
         scene.address = (await says(bus.stdout, "unix:")).trim();
         await scene.startAgent();
-        await scene.#startCockpit(isUnprivileged);
+        await scene.#startCockpit(isUnprivileged, hasSudo);
         return scene;
     }
 
@@ -76,7 +78,7 @@ export class Scene {
         await this.startAgent();
     }
 
-    async #startCockpit(isUnprivileged) {
+    async #startCockpit(isUnprivileged, hasSudo) {
         const home = this.path("home");
         mkdirSync(join(home, ".local/share/cockpit"), { recursive: true });
         symlinkSync(DIST, join(home, ".local/share/cockpit/variantd"));
@@ -87,6 +89,8 @@ export class Scene {
         const environment = { HOME: home, XDG_DATA_HOME: join(home, ".local/share"), XDG_RUNTIME_DIR: this.path("runtime"), PATH: `${this.path("bin")}:${process.env.PATH}`, DBUS_SYSTEM_BUS_ADDRESS: this.address };
         mkdirSync(environment.XDG_RUNTIME_DIR, { mode: 0o777 });
         chmodSync(environment.XDG_RUNTIME_DIR, 0o777);
+        if (hasSudo)
+            await this.#startSudo({ ...process.env, ...environment });
         const ws = existsSync("/usr/lib/cockpit/cockpit-ws") ? "/usr/lib/cockpit/cockpit-ws" : "/usr/libexec/cockpit-ws";
         const other = isUnprivileged ? { uid: UNPRIVILEGED, gid: UNPRIVILEGED } : {};
         this.#spawn(ws, ["--no-tls", "--local-session=cockpit-bridge", "--address", "127.0.0.1", "--port", String(port)], environment, other);
@@ -99,6 +103,24 @@ export class Scene {
         }
     }
 
+    /* What Cockpit calls as 'sudo': a connection to this process, which starts the bridge with the rights of root. */
+    async #startSudo(env) {
+        const path = this.path("sudo.socket");
+        const server = createServer({ allowHalfOpen: true }, socket => {
+            /* Without '--privileged', with which it expects the caller's standard error as a descriptor. */
+            const bridge = this.#spawn("cockpit-bridge", [], env, { stdio: ["pipe", "pipe", "pipe"] });
+            socket.pipe(bridge.stdin);
+            bridge.stdout.pipe(socket);
+            for (const stream of [socket, bridge.stdin])
+                stream.on("error", () => bridge.kill());
+        }).listen(path);
+        await once(server, "listening");
+        chmodSync(path, 0o777);
+        this.#servers.push(server);
+        const client = `const socket = require("net").connect(${JSON.stringify(path)}); process.stdin.pipe(socket); socket.pipe(process.stdout)`;
+        writeFileSync(this.path("bin/sudo"), `#!/bin/sh\nexec '${process.execPath}' -e '${client}'\n`, { mode: 0o755 });
+    }
+
     #spawn(program, args, environment = {}, options = {}) {
         const child = spawn(program, args, { env: { ...process.env, ...environment }, stdio: ["ignore", "pipe", "pipe"], ...options });
         child.log = "";
@@ -108,6 +130,8 @@ export class Scene {
     }
 
     end() {
+        for (const server of this.#servers)
+            server.close();
         for (const child of this.#children.reverse()) {
             child.kill("SIGKILL");
         }

@@ -18,11 +18,19 @@ const decoded = (current: unknown): Access => {
 /* Calls 'found' with the present state, and with each later one. */
 export const watchAccess = (found: (access: Access) => void): void => {
     const channel = cockpit.dbus(null, { bus: "internal" });
+    const read = (): void => {
+        channel.call(PATH, PROPERTIES, "Get", [INTERFACE, "Current"], { type: "ss" })
+            .then(([current]) => { found(decoded(current)) }, () => { /* A Cockpit without this interface: polkit's answers tell. */ });
+    };
     channel.subscribe({ path: PATH, interface: PROPERTIES, member: "PropertiesChanged" }, (_path, _interface, _member, [of, changed]) => {
-        const current = of === INTERFACE ? entries(changed, "changes").get("Current") : undefined;
-        if (current !== undefined)
+        if (of !== INTERFACE)
+            return;
+        const current = entries(changed, "changes").get("Current");
+        /* The bridge in C (before Cockpit 294) names the property without its value. */
+        if (current === undefined)
+            read();
+        else
             found(decoded(current));
     });
-    channel.call(PATH, PROPERTIES, "Get", [INTERFACE, "Current"], { type: "ss" })
-        .then(([current]) => { found(decoded(current)) }, () => { /* A Cockpit without this interface: polkit's answers tell. */ });
+    read();
 };

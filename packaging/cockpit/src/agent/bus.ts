@@ -1,6 +1,6 @@
 /* A typed client of org.variantd1. Each call returns a decoded reply or throws a Fault. */
 
-import { type Decoder, json, line, list, visible } from "./decode";
+import { type Decoder, entries, json, line, list, visible } from "./decode";
 import * as reply from "./reply";
 
 const SERVICE = "org.variantd1";
@@ -14,12 +14,15 @@ export type FaultKind = "refused" | "denied" | "away" | "not-found" | "no-object
 export class Fault extends Error {
     readonly kind: FaultKind;
     readonly refusal: reply.Refusal | null;
+    /* The call got no reply, because the connection ended. */
+    readonly isClosed: boolean;
 
-    constructor(kind: FaultKind, message: string, refusal: reply.Refusal | null = null) {
+    constructor(kind: FaultKind, message: string, refusal: reply.Refusal | null = null, isClosed = false) {
         super(visible(message).slice(0, 2000));
         this.name = "Fault";
         this.kind = kind;
         this.refusal = refusal;
+        this.isClosed = isClosed;
     }
 
     /* Of any thrown value: an error of the bus, of a channel, or of a decoder. */
@@ -27,10 +30,15 @@ export class Fault extends Error {
         if (error instanceof Fault)
             return error;
         const { name, message, problem } = error as CockpitError;
-        const sentence = message ?? problem ?? String(error);
-        return new Fault(kindOf(name ?? "", problem ?? ""), sentence === "" ? "the call failed" : sentence);
+        const sentence = ended(problem) ?? message ?? problem ?? String(error);
+        const isClosed = (name ?? "") === "" && (problem ?? "") !== "";
+        return new Fault(kindOf(name ?? "", problem ?? ""), sentence === "" ? "the call failed" : sentence, null, isClosed);
     }
 }
+
+/* Cockpit ends what has the rights of root when administrative access is turned off, and calls it the end of the session. */
+export const ended = (problem: string | null | undefined): string | null =>
+    problem === "terminated" ? "interrupted: administrative access was turned off" : null;
 
 const kindOf = (name: string, problem: string): FaultKind => {
     if (name.startsWith("org.variantd1.Error.Refused"))
@@ -102,6 +110,9 @@ export class Bus {
 
     async job(path: string): Promise<reply.Job> {
         const found = await this.call(path, PROPERTIES, "GetAll", ["org.variantd1.Job"], "s");
+        /* The reply leaves out what the caller may not read. */
+        if (entries(found[0], "job").size === 0)
+            throw new Fault("denied", "only root and the user who started this job may see it");
         return reply.job(found[0], "job");
     }
 

@@ -1,7 +1,7 @@
 /* 'variantctl': what needs no agent, so that it is there while the agent is away. */
 
 import { type Decoder, json, visible } from "./decode";
-import { Fault } from "./bus";
+import { Fault, ended } from "./bus";
 import { type Diagnosis, type Shown, diagnosis, shown } from "./reply";
 
 interface Output { text: string, exitStatus: number }
@@ -22,7 +22,7 @@ const run = (args: string[]): Promise<Output> => new Promise((resolve, reject) =
 
 /* The sentence in the JSON that a verb prints on standard error. */
 const sentence = (error: CockpitError): string => {
-    const message = error.message ?? error.problem ?? "no answer";
+    const message = ended(error.problem) ?? error.message ?? error.problem ?? "no answer";
     for (const line of message.split("\n").filter(one => one.startsWith("{"))) {
         try {
             const found = JSON.parse(line) as { error?: { text?: unknown } };

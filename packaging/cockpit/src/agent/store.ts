@@ -1,7 +1,5 @@
 /* The agent's state as the page shows it: kept up to date by signals, read again after the agent was away. */
 
-import { useSyncExternalStore } from "react";
-
 import { type Access, watchAccess } from "./access";
 import { Bus, Fault, type Operation, isDevice, isJob } from "./bus";
 import { type Device, type Domain, type Job, deviceProperties, domainChanged } from "./reply";
@@ -17,6 +15,10 @@ export interface State {
     agent: "connecting" | "here" | "away",
     /* Why the agent is away. */
     reason: string,
+    /* Whether devices and domains were read. */
+    isRead: boolean,
+    /* The number of the connection: another one may have other rights. */
+    connection: number,
     /* Whether Cockpit gives this page the rights of root; null while that is not known. */
     isAdmin: boolean | null,
     devices: Map<string, Device>,
@@ -39,12 +41,21 @@ const isEnd = (job: ShownJob): boolean => isGone(job) || !["waiting", "working"]
 
 class Store {
     bus: Bus | null = null;
-    private state: State = { agent: "connecting", reason: "", isAdmin: null, devices: new Map(), domains: [], jobs: [], events: [] };
+    private state: State = { agent: "connecting", reason: "", isRead: false, connection: 0, isAdmin: null, devices: new Map(), domains: [], jobs: [], events: [] };
     private readonly listeners = new Set<() => void>();
     private timer: { id: number, due: number } | null = null;
     private attempt = 0;
     private events = 0;
+    /* The agent's unique name on the present connection. */
     private owner: string | null = null;
+    /* The agent whose jobs are shown. */
+    private followed: string | null = null;
+    /* The connection ended after a read; if the next one does not get as far, the agent counts as away. */
+    private isReconnecting = false;
+    /* Reads that were started, the newest of those that were shown, and how many are not finished. */
+    private reads = 0;
+    private shownRead = 0;
+    private pendingReads = 0;
 
     readonly subscribe = (listener: () => void): (() => void) => {
         this.listeners.add(listener);
@@ -59,6 +70,7 @@ class Store {
         const bus = new Bus();
         this.bus = bus;
         this.owner = null;
+        this.set({ connection: this.state.connection + 1 });
         bus.channel.subscribe({ path_namespace: "/org/variantd1" }, (...signal) => { this.signalled(bus, signal) });
         /* The namespace above ends at a '/'; jobs are beside it. */
         bus.channel.subscribe({ path_namespace: "/org/variantd1_job" }, (path, ...signal) => {
@@ -71,7 +83,7 @@ class Store {
         });
         bus.channel.addEventListener("close", (_, reason) => {
             if (this.bus === bus)
-                this.lost(reason.message ?? reason.problem ?? "the bus closed the connection");
+                this.closed(reason);
         });
         this.soon(0);
     }
@@ -123,15 +135,22 @@ class Store {
 
     private async read(): Promise<void> {
         const bus = this.bus;
-        if (bus === null)
+        if (bus === null) {
+            this.connect();
             return;
+        }
+        this.reads += 1;
+        const read = this.reads;
         try {
-            const [devices, domains] = await Promise.all([bus.devices(), bus.domains()]);
-            if (this.bus !== bus)
+            this.pendingReads += 1;
+            const [devices, domains] = await Promise.all([bus.devices(), bus.domains()]).finally(() => { this.pendingReads -= 1 });
+            if (this.bus !== bus || read < this.shownRead)
                 return;
             const wasAway = this.state.agent === "away";
+            this.shownRead = read;
             this.attempt = 0;
-            this.set({ agent: "here", reason: "", devices, domains });
+            this.isReconnecting = false;
+            this.set({ agent: "here", reason: "", isRead: true, devices, domains });
             if (wasAway)
                 this.note("variantd", "answers again");
             const jobs = await bus.jobs();
@@ -140,8 +159,10 @@ class Store {
             this.set({ jobs: this.state.jobs.map(job => isEnd(job) || jobs.includes(job.path) ? job : { ...job, lost: "object" }) });
             await Promise.all(jobs.map(path => this.readJob(path)));
         } catch (error) {
-            if (this.bus === bus)
-                this.lost(Fault.of(error).message);
+            const fault = Fault.of(error);
+            /* 'closed' handles the end of the connection. */
+            if (this.bus === bus && !fault.isClosed)
+                this.lost(fault.message);
         }
     }
 
@@ -149,17 +170,32 @@ class Store {
     private owned(owner: string | null): void {
         const before = this.owner;
         this.owner = owner === "" ? null : owner;
+        if (this.followed !== this.owner) {
+            const jobs = this.state.jobs.map(job => isEnd(job) ? job : { ...job, lost: "agent" as const });
+            this.set({ jobs });
+            this.followed = this.owner;
+        }
         if (this.owner === null && (before !== null || this.state.agent === "here"))
             this.lost("it has left the bus");
         else if (this.owner !== null && (before !== null || this.state.agent === "away"))
             this.soon();
     }
 
+    /* The connection has ended, not the agent: Cockpit ends those with the rights of root when administrative access is turned off. */
+    private closed({ message, problem }: { message?: string, problem?: string }): void {
+        this.bus = null;
+        if (this.state.agent !== "here" || this.isReconnecting) {
+            this.lost(message ?? problem ?? "the bus closed the connection");
+            return;
+        }
+        this.isReconnecting = true;
+        this.soon();
+    }
+
     private lost(reason: string): void {
         if (this.state.agent !== "away")
             this.note("variantd", `does not answer: ${reason}`);
-        const jobs = this.state.jobs.map(job => isEnd(job) ? job : { ...job, lost: "agent" as const });
-        this.set({ agent: "away", reason, jobs });
+        this.set({ agent: "away", reason });
         const delay = RETRY_MS[Math.min(this.attempt, RETRY_MS.length - 1)];
         this.attempt += 1;
         this.soon(delay);
@@ -168,6 +204,9 @@ class Store {
     private signalled(bus: Bus, [path, , member, args]: [string, string, string, unknown[]]): void {
         if (this.bus !== bus)
             return;
+        /* A reply may be older than a signal that is handled before it. */
+        if (this.pendingReads > 0)
+            this.soon();
         try {
             if (isJob(path)) {
                 void this.readJob(path);
@@ -211,9 +250,13 @@ class Store {
 
     /* Jobs of other users are not readable, and not shown. */
     private async readJob(path: string): Promise<void> {
+        const { bus, owner } = this;
         let job: Job;
         try {
             job = await this.agentBus().job(path);
+            /* A reply may be handled after the signal that its sender has left the bus. */
+            if (this.bus !== bus || this.owner !== owner)
+                return;
         } catch (error) {
             if (Fault.of(error).kind === "denied")
                 this.set({ jobs: this.state.jobs.map(one => one.path !== path || isEnd(one) ? one : { ...one, lost: "access" }) });
@@ -242,6 +285,3 @@ class Store {
 }
 
 export const store = new Store();
-
-/* One part of the state: a component is rendered again only when that changes. */
-export const useAgent = <K extends keyof State>(part: K): State[K] => useSyncExternalStore(store.subscribe, () => store.get()[part]);
