@@ -321,12 +321,16 @@ fn act(arguments: &Arguments) -> Result<u8> {
                 .kernel_arguments
                 .extend(check::kernel_arguments(names)?);
             let commits = check::commits(names)?;
+            let needs_page = check::needs_page(names)?;
             let ready = || -> Result<Lab> {
                 let (lab, _) = Lab::up(name, &settings)?;
                 if !no_package {
                     package::install(&lab, package.as_deref())?;
                 }
                 package::deliver_commits(&lab, &commits)?;
+                if needs_page {
+                    package::deliver_page(&lab)?;
+                }
                 Ok(lab)
             };
             let restart = || Lab::down(name).and_then(|_| ready());

@@ -34,6 +34,8 @@ const PACKAGES: &str = "# packages: ";
 const KERNEL: &str = "# kernel: ";
 /// Begins the line with commits of this repository; their packages are built and copied into the emulated host.
 const COMMIT: &str = "# commit: ";
+/// A line in a scenario's head: the package of the page in Cockpit is built and copied into the emulated host.
+const PAGE: &str = "# page";
 /// Begins the line with crates of this repository, whose program and test `protocol` are copied into the scenarios' folder.
 const CRATES: &str = "# crates: ";
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -154,6 +156,11 @@ pub fn commits(names: &[String]) -> Result<Vec<String>> {
     listed(&folder(), names, COMMIT)
 }
 
+/// Whether these scenarios need the package of the page in Cockpit (`# page` in their heads); without names none does.
+pub fn needs_page(names: &[String]) -> Result<bool> {
+    is_listed(&folder(), names, PAGE)
+}
+
 /// The crates whose programs these scenarios need (`# crates: NAME...` in their heads); without names none.
 pub fn crates(names: &[String]) -> Result<Vec<String>> {
     listed(&folder(), names, CRATES)
@@ -162,6 +169,15 @@ pub fn crates(names: &[String]) -> Result<Vec<String>> {
 /// The kernel arguments that these scenarios need in addition (`# kernel: ARGUMENT...` in their heads); without names none.
 pub fn kernel_arguments(names: &[String]) -> Result<Vec<String>> {
     listed(&folder(), names, KERNEL)
+}
+
+/// Whether one of these scenarios has such a line.
+fn is_listed(folder: &Path, names: &[String], line: &str) -> Result<bool> {
+    if names.is_empty() {
+        return Ok(false);
+    }
+    let mut names = named(folder, names)?.into_iter();
+    Ok(names.any(|name| text(folder, &name).lines().any(|one| one == line)))
 }
 
 /// The words of such lines in the heads of these scenarios.
@@ -568,6 +584,18 @@ mod tests {
         };
         assert_eq!(packages(&["nova", "start"]), ["a", "b"]);
         assert!(packages(&["start"]).is_empty() && packages(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_page_is_built_for_scenarios_that_name_it() {
+        let folder = folder_with(&["start.sh"]);
+        fs::write(folder.path().join("cockpit.sh"), "# page\ntrue\n").expect("writable");
+        let is = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            is_listed(folder.path(), &names, PAGE).expect("readable")
+        };
+        assert!(is(&["start", "cockpit"]));
+        assert!(!is(&["start"]) && !is(&[]));
     }
 
     #[test]

@@ -57,8 +57,13 @@ pub fn deliver(lab: &Lab, file: Option<&Path>) -> Result<()> {
 fn push(lab: &Lab, file: Option<&Path>, to: &str) -> Result<()> {
     match file {
         Some(file) => lab.push(file, to),
-        None => build_and_push(lab, to),
+        None => build_and_push(lab, architecture(lab), to),
     }
+}
+
+/// Builds the package of the page in Cockpit and copies it into the emulated host, to `/root/cockpit-variantd.deb`.
+pub fn deliver_page(lab: &Lab) -> Result<()> {
+    build_and_push(lab, "all", "/root/cockpit-variantd.deb")
 }
 
 /// Builds the package of a commit as its own `packaging/build` does, and leaves `package.deb` in the folder.
@@ -120,15 +125,17 @@ fn is_foreign(lab: &Lab) -> bool {
     lab.state().kind().iter().any(|word| word == "aarch64")
 }
 
-fn build_and_push(lab: &Lab, to: &str) -> Result<()> {
+/// The emulated host's, by Debian's name.
+fn architecture(lab: &Lab) -> &'static str {
     let architecture = match is_foreign(lab) {
         true => Architecture::Aarch64,
         false => Architecture::X86_64,
     };
-    let step = Step::begin(format!(
-        "building the package for {}",
-        architecture.debian()
-    ));
+    architecture.debian()
+}
+
+fn build_and_push(lab: &Lab, architecture: &str, to: &str) -> Result<()> {
+    let step = Step::begin(format!("building the package for {architecture}"));
     let output = tempdir()?;
     let built = build(architecture, &output);
     let package = built.and_then(|()| only_package(&output));
@@ -138,10 +145,10 @@ fn build_and_push(lab: &Lab, to: &str) -> Result<()> {
     pushed
 }
 
-fn build(architecture: Architecture, output: &Path) -> Result<()> {
+fn build(architecture: &str, output: &Path) -> Result<()> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/build");
     let status = Command::new(&program)
-        .args(["--arch", architecture.debian()])
+        .args(["--arch", architecture])
         .arg(output)
         // xz costs more than the rest of an installation under emulation, and scenarios install the package many times (dpkg-deb(1)).
         .env("DPKG_DEB_COMPRESSOR_TYPE", "none")
