@@ -71,7 +71,7 @@ export const App = (): ReactNode => {
                 {isAway && <Away reason={reason} />}
                 {isReading && <Bullseye><Spinner aria-label="Reading the devices" /></Bullseye>}
                 {/* An open dialog or plan stays while the agent is away. */}
-                {(part?.needsAgent !== true || isRead) && <div hidden={isAway}>{part?.show(options)}</div>}
+                {(part?.needsAgent !== true || isRead) && <div hidden={isAway} className="vd-part">{part?.show(options)}</div>}
             </PageSection>
         </Page>
     );
