@@ -150,6 +150,10 @@ impl Preparer {
             let before = self.read(domain)?;
             let mut host_view = self.context.look();
             if let Some(outcome) = wait_for_request(&host_view, before.domain(), trigger)? {
+                let waits = outcome == Outcome::OnRequest;
+                if waits && self.is_complete(&mut host_view, &before) {
+                    return Ok(report::of(domain, Outcome::Complete));
+                }
                 return Ok(report::of(domain, outcome));
             }
             progress::stage("planning what the definition needs", 0.3);
@@ -363,6 +367,18 @@ impl Preparer {
     }
 
     /// Adds libvirt's answers to a view. Only for a relevant domain, because libvirt may start QEMU for them.
+    /// Whether an earlier request has completed the definition, and a request now would change nothing.
+    fn is_complete(&self, host_view: &mut HostView<'_>, definition: &Definition) -> bool {
+        let domain = definition.domain();
+        if domain.mark.is_none() {
+            return false;
+        }
+        self.ask(host_view, domain);
+        let taken = self.take(host_view, domain, Options::default());
+        let rewrite = taken.and_then(|()| host_view.rewrite(definition, false));
+        rewrite.is_ok_and(|rewrite| rewrite.text == definition.text())
+    }
+
     fn ask(&self, host_view: &mut HostView<'_>, domain: &Domain) -> Capabilities {
         if !domain.networks.is_empty() {
             ask_for_networks(&self.context, &*self.libvirt);

@@ -72,6 +72,14 @@ fn on_request_waits_for_the_request() {
     assert_eq!(scene.libvirt.defines(), 0);
     let request = Trigger::REQUEST;
     assert_eq!(scene.outcome(request), Outcome::Completed);
+    // libvirt reports the agent's own define, too
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::Complete);
+    let edited = scene.libvirt.text(&scene.domain);
+    let edited = edited.replace("<acpi nodeset='1-8'/>", "");
+    scene.libvirt.edit_after_reads(&scene.domain, vec![edited]);
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::Complete);
+    assert_eq!(scene.outcome(Trigger::Define), Outcome::OnRequest);
+    assert_eq!(scene.libvirt.defines(), 1);
 }
 
 #[test]
