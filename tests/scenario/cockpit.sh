@@ -46,8 +46,9 @@ for script in index.js agent.js; do
     case $(fetch $script '') in *'Content-Type: text/javascript'* | *'Content-Type: application/javascript'*) ;; *) fail "$script is no script" ;; esac
     grep -q '^/\* Licences: LICENSES.txt \*/' /run/lab-cockpit.out || fail "$script is not readable"
 done
-fetch manifest.json application/json >/dev/null
-grep -q '"GPU assignment"' /run/lab-cockpit.out || fail 'the manifest has no menu'
+# The menu has the manifests of all packages.
+fetch ../manifests.json application/json >/dev/null
+grep -q '"GPU assignment"' /run/lab-cockpit.out || fail 'the menu does not have the page'
 echo "= Cockpit: $(cockpit-bridge --version | sed -n 's/^Version: //p')"
 INSIDE
 with_packages bash -eu /run/lab-cockpit.sh

@@ -36,7 +36,7 @@ rm "$folder/root/usr/sbin/policy-rc.d"
 "#;
 
 /// Makes the file system of the added files, with a quarter more space than they have, and removes all else. Devices are the overlay's
-/// marks of removed files.
+/// marks of removed files. An attribute is its mark of a folder that it made, which would hide the host's own files in that folder.
 const WRITE: &str = r#"
 cd "$1"
 mkdir -p disk/var
@@ -44,7 +44,7 @@ mv upper/usr disk/usr
 for part in etc var/lib; do [ ! -d "upper/$part" ] || mv "upper/$part" "disk/$part"; done
 rm -rf disk/usr/share/doc disk/usr/share/locale disk/usr/share/man disk/etc/resolv.conf disk/var/lib/apt disk/var/lib/dpkg
 find disk -type c -delete
-mke2fs -q -t ext4 -L packages -O ^has_journal,^metadata_csum -d disk packages.raw "$(($(du -sk disk | cut -f1) * 5 / 4 + 16384))k"
+mke2fs -q -t ext4 -E no_copy_xattrs -L packages -O ^has_journal,^metadata_csum -d disk packages.raw "$(($(du -sk disk | cut -f1) * 5 / 4 + 16384))k"
 "#;
 
 /// The disk for this host; `packages` are names of Debian packages.
