@@ -1,9 +1,9 @@
 # by name
-# Runs the commands of packaging/doc/grace-guide.md with this host's GPU and a guest of the lab. Each must succeed.
+# Runs the commands of packaging/doc/grace-guide.md with this host's GPUs and a guest of the lab. Each must succeed.
 # deadline: 600
 agent_settings
 folder=$(mktemp -d)
-trap 'remove_guests grace; variantctl unreserve $GPU0 --now >/dev/null 2>&1 || true; rm -rf $folder /tmp/grace-host; set_driver $GPU0' EXIT
+trap 'remove_guests grace; variantctl unreserve $GPU0 --now >/dev/null 2>&1 || true; rm -rf $folder /tmp/grace-host; set_driver $GPU0; variantctl release $GPU1 >/dev/null 2>&1 || true' EXIT
 remove_guests grace
 set_driver $GPU0
 rm -rf /tmp/grace-host
@@ -17,7 +17,7 @@ guest grace $GPU0 >grace.xml
 
 # The package is already installed, so the build command is left out.
 awk '/^```sh$/ { inside = 1; next } /^```/ { inside = 0 } inside' "$page" |
-    grep -v '^packaging/build ' | sed "s/0009:01:00\.0/$GPU0/g" >commands
+    grep -v '^packaging/build ' | sed "s/0009:01:00\.0/$GPU0/g; s/0008:01:00\.0/$GPU1/g" >commands
 count=0
 while IFS= read -r command; do
     bash -c "$command" >printed 2>&1 </dev/null || fail "'$command' ended with status $?: $(cat printed)"
