@@ -3,10 +3,8 @@
 # on: aarch64
 # deadline: 900
 GUEST=/root/scenario/guest-arm.xml
-own=/etc/variantd/recipes.d/nvidia-grace.toml
-mkdir -p "${own%/*}"
-sed '/^\[smmu\]/,/^\[/s/^need = .*/need = "ignore"/' /usr/share/variantd/recipes.d/nvidia-grace.toml >$own
-trap 'remove_guests a0; rm -f $own; systemctl restart variantd' EXIT
+without_smmu
+trap 'remove_guests a0; with_smmu' EXIT
 agent_settings
 remove_guests a0
 set_driver $GPU0

@@ -48,6 +48,16 @@ without_initiators() {
         sed "s/^driver = .*/driver = \"$VARIANT\"/" >/etc/variantd/recipes.d/nvidia-grace.toml
 }
 
+# without_smmu: installs a recipe that needs no SMMU; the agent reads it at its next start. 'with_smmu' removes it.
+without_smmu() {
+    mkdir -p /etc/variantd/recipes.d
+    sed '/^\[smmu\]/,/^\[/s/^need = .*/need = "ignore"/' /usr/share/variantd/recipes.d/nvidia-grace.toml >/etc/variantd/recipes.d/nvidia-grace.toml
+}
+with_smmu() {
+    rm -f /etc/variantd/recipes.d/nvidia-grace.toml
+    systemctl restart variantd
+}
+
 # qemu_major: the first number of QEMU's version
 qemu_major() { virsh version | sed -n 's/^Running hypervisor: QEMU \([0-9]*\).*/\1/p'; }
 
