@@ -149,16 +149,14 @@ impl Preparer {
             }
             let before = self.read(domain)?;
             let mut host_view = self.context.look();
-            if let Some(outcome) = wait_for_request(&host_view, before.domain(), trigger)? {
-                let waits = outcome == Outcome::OnRequest;
-                if waits && self.is_complete(&mut host_view, &before) {
-                    return Ok(report::of(domain, Outcome::Complete));
+            if let Some(mut outcome) = wait_for_request(&host_view, before.domain(), trigger)? {
+                if outcome == Outcome::OnRequest && self.is_complete(&mut host_view, &before) {
+                    outcome = Outcome::Complete;
                 }
                 return Ok(report::of(domain, outcome));
             }
             progress::stage("planning what the definition needs", 0.3);
-            let capabilities = self.ask(&mut host_view, before.domain());
-            self.take(&mut host_view, before.domain(), options)?;
+            let capabilities = self.inform(&mut host_view, before.domain(), options)?;
             let rewrite = host_view.rewrite(&before, options.replace)?;
             let summary = options.summary.then(|| report::summary(&before, &rewrite));
             if rewrite.text == before.text() {
@@ -217,8 +215,7 @@ impl Preparer {
         if wait_for_request(&host_view, shown.domain(), Trigger::Define)?.is_some() {
             return Ok(false);
         }
-        self.ask(&mut host_view, shown.domain());
-        self.take(&mut host_view, shown.domain(), Options::default())?;
+        self.inform(&mut host_view, shown.domain(), Options::default())?;
         let rewrite = host_view.rewrite(&shown, false);
         Ok(rewrite.is_ok_and(|rewrite| rewrite.text != shown.text()))
     }
@@ -366,19 +363,30 @@ impl Preparer {
         (host_view, capabilities)
     }
 
-    /// Adds libvirt's answers to a view. Only for a relevant domain, because libvirt may start QEMU for them.
     /// Whether an earlier request has completed the definition, and a request now would change nothing.
     fn is_complete(&self, host_view: &mut HostView<'_>, definition: &Definition) -> bool {
         let domain = definition.domain();
         if domain.mark.is_none() {
             return false;
         }
-        self.ask(host_view, domain);
-        let taken = self.take(host_view, domain, Options::default());
-        let rewrite = taken.and_then(|()| host_view.rewrite(definition, false));
+        let informed = self.inform(host_view, domain, Options::default());
+        let rewrite = informed.and_then(|_| host_view.rewrite(definition, false));
         rewrite.is_ok_and(|rewrite| rewrite.text == definition.text())
     }
 
+    /// Gives a view all that a rewrite needs: [`Self::ask`], then [`Self::take`].
+    fn inform(
+        &self,
+        host_view: &mut HostView<'_>,
+        domain: &Domain,
+        options: Options,
+    ) -> Result<Capabilities, Refusal> {
+        let capabilities = self.ask(host_view, domain);
+        self.take(host_view, domain, options)?;
+        Ok(capabilities)
+    }
+
+    /// Adds libvirt's answers to a view. Only for a relevant domain, because libvirt may start QEMU for them.
     fn ask(&self, host_view: &mut HostView<'_>, domain: &Domain) -> Capabilities {
         if !domain.networks.is_empty() {
             ask_for_networks(&self.context, &*self.libvirt);
