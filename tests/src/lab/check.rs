@@ -177,7 +177,7 @@ fn is_listed(folder: &Path, names: &[String], line: &str) -> Result<bool> {
         return Ok(false);
     }
     let mut names = named(folder, names)?.into_iter();
-    Ok(names.any(|name| text(folder, &name).lines().any(|one| one == line)))
+    Ok(names.any(|name| has_line(&text(folder, &name), line)))
 }
 
 /// The words of such lines in the heads of these scenarios.
@@ -363,7 +363,11 @@ fn sort_by_deadline(folder: &Path, settings: &[Setting], scenarios: &mut [String
 
 /// Whether a scenario runs only by name: it has a line `# by name`.
 fn is_by_name(text: &str) -> bool {
-    text.lines().any(|line| line == "# by name")
+    has_line(text, "# by name")
+}
+
+fn has_line(text: &str, line: &str) -> bool {
+    text.lines().any(|one| one == line)
 }
 
 /// Whether a scenario runs in a lab of this kind: the lab has all keywords of its line `# on: WORD...`. Without such a line it
