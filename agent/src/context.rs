@@ -15,6 +15,7 @@ use crate::known_versions::KnownVersions;
 use crate::metrics::Metrics;
 use crate::opted_out::OptedOut;
 use crate::region::Shown;
+use crate::sharing::AssignedDevices;
 use crate::stack::known::KnownStack;
 use domain::code::Code;
 use domain::refusal::Refusal;
@@ -43,6 +44,8 @@ pub struct Context {
     pub opted_out: OptedOut,
     /// Attempts that did not last.
     pub attempts: Attempts,
+    /// The devices of all definitions.
+    pub assigned: AssignedDevices,
     /// Regions that VFIO reported on request.
     pub shown: Shown,
     /// What the agent counts.
@@ -78,6 +81,7 @@ impl Context {
             networks: KnownNetworks::default(),
             opted_out,
             attempts: Attempts::default(),
+            assigned: AssignedDevices::default(),
             shown: Shown::default(),
             metrics: Metrics::default(),
             rules,

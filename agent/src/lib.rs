@@ -37,7 +37,7 @@ mod report;
 pub mod request;
 pub mod reserve;
 pub mod service;
-pub(crate) mod sharing;
+pub mod sharing;
 pub mod snapshot;
 pub mod stack;
 pub mod status;

@@ -20,7 +20,6 @@ use crate::libvirt::{Capabilities, DomainRef, Libvirt};
 use crate::progress;
 use crate::replace::{Written, replace};
 use crate::report;
-use crate::sharing;
 use api::report::{Outcome, Report};
 use domain::code::Code;
 use domain::hint::{Hint, line};
@@ -144,10 +143,12 @@ impl Preparer {
             if asked {
                 self.context.opted_out.remove(&domain.uuid);
                 self.context.attempts.forget(&domain.uuid);
-            } else if self.context.opted_out.has(&domain.uuid) {
+            }
+            let before = self.read(domain);
+            if !asked && self.context.opted_out.has(&domain.uuid) {
                 return Ok(report::of(domain, Outcome::OnRequest));
             }
-            let before = self.read(domain)?;
+            let before = before?;
             let mut host_view = self.context.look();
             if let Some(mut outcome) = wait_for_request(&host_view, before.domain(), trigger)? {
                 if outcome == Outcome::OnRequest && self.is_complete(&mut host_view, &before) {
@@ -327,7 +328,7 @@ impl Preparer {
             return Err(why);
         }
         let mut plan = rewrite.plan.clone();
-        let shared = sharing::notes(&*self.libvirt, domain, &plan, &host_view.libvirt);
+        let shared = (self.context.assigned).notes(domain, &plan, &host_view.libvirt);
         plan.notes.extend(shared);
         plan.notes.extend(emulator(before.domain(), capabilities));
         plan.notes.extend(note);
@@ -414,7 +415,9 @@ impl Preparer {
 
     fn read(&self, domain: &DomainRef) -> Result<Definition, PrepareError> {
         let text = found(domain, self.libvirt.inactive_xml(&domain.uuid))?;
-        Ok(Definition::parse(text)?)
+        let definition = Definition::parse(text)?;
+        (self.context.assigned).learn(&domain.uuid, definition.domain());
+        Ok(definition)
     }
 
     fn public(&self, domain: &DomainRef) -> Result<Definition, PrepareError> {

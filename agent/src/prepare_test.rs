@@ -255,7 +255,10 @@ fn plan_notes_a_device_of_another_definition() {
     let other = guest(GPU)
         .replace("<name>d0</name>", "<name>rival</name>")
         .replace(crate::fixture::UUID, "11111111-2222-3333-4444-000000000009");
-    scene.libvirt.put(&other);
+    let other = scene.libvirt.put(&other);
+    // As libvirt announced it before.
+    let prepared = scene.preparer.prepare(&other, Trigger::Define);
+    assert!(prepared.is_ok(), "{prepared:?}");
     let report = scene.prepare(Trigger::Define).expect("prepared");
     let told = report.notes.iter().find(|note| note.code == "VD-DEV-004");
     assert!(told.is_some_and(|note| note.text.contains("'rival'")));

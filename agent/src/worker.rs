@@ -395,6 +395,7 @@ impl Worker {
                 self.context.opted_out.remove(&domain.uuid);
                 self.context.attempts.forget(&domain.uuid);
                 self.keep(&domain, report::of(&domain, Outcome::Foreign));
+                tokio::spawn(self.clone().undefined(domain));
             }
             Event::Started(domain) => debug!("guest '{domain}' runs"),
             Event::Stopped(domain) => drop(tokio::spawn(self.clone().ended(domain))),
@@ -430,6 +431,7 @@ impl Worker {
             ask_for_networks(&worker.context, &*worker.libvirt);
             worker.settle()?;
             worker.ask_stack(versions);
+            worker.context.assigned.forget_all();
             worker.libvirt.defined()
         });
         match found.await {
@@ -482,6 +484,19 @@ impl Worker {
         };
         self.call(ask).await;
         sleep(PAUSE).await;
+    }
+
+    /// A definition was removed: forgets its devices, after a preparation that has read it, and unless it exists again.
+    async fn undefined(self: Arc<Self>, domain: DomainRef) {
+        let worker = self.clone();
+        let work = move || {
+            worker.locks.with(&domain.uuid, || {
+                if let Ok(None) = worker.libvirt.inactive_xml(&domain.uuid) {
+                    worker.context.assigned.forget(&domain.uuid);
+                }
+            });
+        };
+        self.call(work).await;
     }
 
     /// A guest has ended: releases its devices, if its hook call did not arrive.

@@ -9,13 +9,14 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::fixture::{
-    GPU, NIC, VARIANT, address, context, context_of, definition, driver, guest, host_on, kernel,
-    metric,
+    GPU, NIC, UUID, VARIANT, address, context, context_of, definition, driver, guest, host_on,
+    kernel, metric,
 };
 use crate::libvirt::Capabilities;
 use crate::libvirt::fake::Fake;
 use crate::record::Records;
 use crate::stack::known::KnownStack;
+use domain::code::Code;
 use planner::from_libvirt::Networks;
 use planner::target::Versions;
 use settings::config::Config;
@@ -461,4 +462,89 @@ async fn a_burst_of_network_events_leads_to_a_bounded_number_of_questions() {
     assert_eq!(scene.worker.context.networks.now().as_deref(), Some(&last));
     drop((event, repair));
     served.await.expect("served");
+}
+
+/// The guest with this device, with a name and UUID of its own.
+fn numbered(number: usize, device: &str) -> String {
+    let named = guest(device).replace("<name>d0<", &format!("<name>d{number}<"));
+    named.replace(UUID, &format!("{}{number:04x}", &UUID[..UUID.len() - 4]))
+}
+
+impl Scene {
+    /// Defines the guest and serves the event; returns the number of definitions that were read, and the notes about shared devices.
+    async fn complete(&self, number: usize) -> (usize, Vec<String>) {
+        let before = self.libvirt.reads();
+        let domain = self.libvirt.put(&numbered(number, GPU));
+        self.serve(vec![Event::Defined(domain.clone())], vec![])
+            .await;
+        let reports = self.worker.reports();
+        let report = reports.iter().find(|report| report.domain == domain.name);
+        let notes = report.expect("a report").notes.iter();
+        let shared = notes.filter(|note| note.code == Code::DeviceShared.as_str());
+        let texts = shared.map(|note| note.text.clone()).collect();
+        (self.libvirt.reads() - before, texts)
+    }
+}
+
+#[tokio::test]
+async fn a_completed_definition_names_others_with_its_device_and_does_not_read_them() {
+    let scene = scene();
+    scene.libvirt.put(&guest(NIC));
+    let (first, notes) = scene.complete(1).await;
+    assert_eq!(notes, [""; 0]);
+    let alone = "domain 'd1' also assigns it: only one of the two can run";
+    assert_eq!(scene.complete(2).await, (first, vec![alone.to_owned()]));
+    let (reads, notes) = scene.complete(3).await;
+    assert_eq!(
+        notes,
+        ["domains 'd1', 'd2' also assign it: only one can run at a time"]
+    );
+    for number in 4..40 {
+        scene.complete(number).await;
+    }
+    let (later, notes) = scene.complete(40).await;
+    assert_eq!(
+        (reads, later),
+        (first, first),
+        "as many definitions are read as for the first"
+    );
+    assert_eq!(
+        notes,
+        ["domains 'd1', 'd10', 'd11' and 36 more also assign it: only one can run at a time"]
+    );
+}
+
+#[tokio::test]
+async fn a_removed_or_changed_definition_shares_no_device() {
+    let scene = scene();
+    let first = scene.libvirt.put(&numbered(1, GPU));
+    let second = scene.libvirt.put(&numbered(2, GPU));
+    let both = [&first, &second].map(|domain| Event::Defined(domain.clone()));
+    scene.serve(both.into(), vec![]).await;
+    scene.libvirt.undefine(&first.uuid).expect("removed");
+    scene.libvirt.put(&numbered(2, NIC));
+    let events = vec![Event::Undefined(first), Event::Defined(second)];
+    scene.serve(events, vec![]).await;
+    assert_eq!(scene.complete(3).await.1, [""; 0]);
+    // One that was defined again after it was removed still counts.
+    let again = scene.libvirt.put(&numbered(4, GPU));
+    let events = vec![Event::Undefined(again.clone()), Event::Defined(again)];
+    scene.serve(events, vec![]).await;
+    assert_eq!(scene.complete(5).await.1.len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_connection_only_the_definitions_of_then_count() {
+    let scene = scene();
+    scene.complete(1).await;
+    let gone = scene.libvirt.put(&numbered(1, GPU));
+    scene.libvirt.undefine(&gone.uuid).expect("removed");
+    scene.libvirt.put(&numbered(2, GPU));
+    let event = Event::Connected(Versions::NEWEST_TESTED);
+    scene.serve(vec![event], vec![]).await;
+    let (_, notes) = scene.complete(3).await;
+    assert_eq!(
+        notes,
+        ["domain 'd2' also assigns it: only one of the two can run"]
+    );
 }

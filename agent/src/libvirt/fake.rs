@@ -261,6 +261,11 @@ impl Fake {
         self.state().asked_for_networks
     }
 
+    /// Number of queries for a definition with its secrets.
+    pub(crate) fn reads(&self) -> usize {
+        self.state().reads
+    }
+
     /// Number of defines.
     pub(crate) fn defines(&self) -> usize {
         self.state().defines
