@@ -5,6 +5,7 @@
 
 use super::cells::first_cell;
 use super::distance::{Place, Projection};
+use super::fragment::push_number;
 use super::layout::Layout;
 use super::{Assigned, Change, Part, PlanInput, Planned, alias, virsh, window};
 use crate::stack::Feature;
@@ -44,23 +45,27 @@ impl Arguments {
         self.0.extend(later.0);
     }
 
+    /// Each option, followed by its value.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|(option, value)| [*option, value])
+    }
+
     /// Plans the arguments that are missing, and removes those that are no longer needed.
     pub(super) fn write(self, domain: &Domain) -> Result<Part, Refusal> {
-        let pairs = self.0.into_iter();
-        let wanted: Vec<String> = pairs.flat_map(|(o, v)| [o.to_owned(), v]).collect();
         let mut part = Part::default();
         let ours = ours(domain);
-        if wanted.iter().any(|argument| argument == NUMA) {
+        if self.words().any(|word| word == NUMA) {
             refuse_numa(domain, &ours)?;
         }
         // The same arguments in the same order need no edit, so that a complete definition stays as it is, byte for byte.
-        if ours.iter().map(|argument| &argument.value).eq(&wanted) {
+        let present = ours.iter().map(|argument| argument.value.as_str());
+        if present.eq(self.words()) {
             return Ok(part);
         }
         let removed = ours.iter().map(|argument| argument.element.remove());
         let mut edits: Vec<Edit> = removed.collect();
-        if !wanted.is_empty() {
-            edits.push(append(domain, &wanted));
+        if !self.0.is_empty() {
+            edits.push(append(domain, &self));
             part.added.extend(piece(domain));
         }
         part.changes.push(change(edits));
@@ -217,10 +222,7 @@ fn initiators(
     }
     for (from, to) in pairs(domain, layout) {
         let value = projection.between(&from, &to)?;
-        arguments.push(
-            NUMA,
-            format!("dist,src={},dst={},val={value}", from.cell, to.cell),
-        );
+        arguments.push(NUMA, distance(from.cell, to.cell, value.into()));
     }
     for one in assigned {
         let alias = alias::of(one);
@@ -231,6 +233,16 @@ fn initiators(
         }
     }
     Ok(arguments)
+}
+
+/// There are thousands of them, and `format!` takes several times as long.
+fn distance(from: u32, to: u32, value: u32) -> String {
+    let mut text = String::with_capacity("dist,src=127,dst=127,val=255".len());
+    for (name, number) in [("dist,src=", from), (",dst=", to), (",val=", value)] {
+        text.push_str(name);
+        push_number(&mut text, number);
+    }
+    text
 }
 
 /// Pairs of different cells, without those for which libvirt writes the distance: libvirt completes the table of its own cells
@@ -259,29 +271,21 @@ fn piece(domain: &Domain) -> Option<Piece> {
     }
 }
 
-fn append(domain: &Domain, arguments: &[String]) -> Edit {
-    let argument = |prefix: &str, value: &String| {
-        format!(
-            "<{prefix}arg value='{}'/>",
-            quick_xml::escape::escape(value.as_str())
-        )
-    };
-    if let Some(line) = &domain.command_line {
-        let lines: Vec<String> = arguments
-            .iter()
-            .map(|value| argument(&line.prefix, value))
-            .collect();
-        return line.element.append(&lines.join("\n"));
+fn append(domain: &Domain, arguments: &Arguments) -> Edit {
+    let line = domain.command_line.as_ref();
+    let (margin, prefix) = line.map_or(("  ", "qemu:"), |line| ("", &line.prefix));
+    let mut lines = String::new();
+    for word in arguments.words() {
+        let value = quick_xml::escape::escape(word);
+        let end = if lines.is_empty() { "" } else { "\n" };
+        lines.extend([end, margin, "<", prefix, "arg value='", &value, "'/>"]);
     }
-    let lines: Vec<String> = arguments
-        .iter()
-        .map(|value| format!("  {}", argument("qemu:", value)))
-        .collect();
-    let open = format!("<qemu:commandline xmlns:qemu='{QEMU_NAMESPACE}'>");
-    domain.after_devices(&format!(
-        "{open}\n{}\n</qemu:commandline>",
-        lines.join("\n")
-    ))
+    match line {
+        Some(line) => line.element.append(&lines),
+        None => domain.after_devices(&format!(
+            "<qemu:commandline xmlns:qemu='{QEMU_NAMESPACE}'>\n{lines}\n</qemu:commandline>"
+        )),
+    }
 }
 
 fn change(edits: Vec<Edit>) -> Change {
