@@ -11,7 +11,7 @@ set_driver $GPU0
 before="$(driver $GPU0)/$(override $GPU0)"
 EMULATED=no guest a0 $GPU0 >/tmp/a0.xml
 virsh define /tmp/a0.xml >/dev/null
-variantctl wait a0 >/dev/null
+variantctl wait --timeout 120 a0 >/dev/null
 is_complete a0 || fail 'the definition is not complete'
 xml=$(inactive a0)
 contains 'expander bus' "$xml" "model='pcie-expander-bus'"

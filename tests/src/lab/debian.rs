@@ -168,16 +168,12 @@ pub fn translate_tree(cache: &Cache, suite: Suite, fresh: bool) -> Result<Tree> 
 
 /// Inputs of `build_tree` in addition to the archive.
 pub fn build_inputs(suite: Suite, architecture: Architecture) -> String {
-    arguments(suite, "extract", &build_packages(architecture)).join("\n")
+    build_arguments(suite, architecture).join("\n")
 }
 
 /// Unpacks kernel source, headers and a compiler for the kernel of this processor into `root`.
 pub fn build_tree(suite: Suite, architecture: Architecture, root: &Path) -> Result<()> {
-    let architectures = match architecture {
-        Architecture::X86_64 => vec![architecture],
-        Architecture::Aarch64 => vec![Architecture::X86_64, architecture],
-    };
-    unpack(suite, &architectures, &build_packages(architecture), root)?;
+    run(suite, &build_arguments(suite, architecture), root)?;
     // an alternative, so it is made by a script that has not run
     let awk = root.join("usr/bin/awk");
     if !awk.exists() {
@@ -186,19 +182,41 @@ pub fn build_tree(suite: Suite, architecture: Architecture, root: &Path) -> Resu
     Ok(())
 }
 
-fn build_packages(architecture: Architecture) -> Vec<String> {
-    let name = architecture.debian();
-    let (headers, compiler) = match architecture {
-        Architecture::X86_64 => (format!("linux-headers-{name}"), "gcc"),
-        // the programs that the headers bring are this machine's own
-        Architecture::Aarch64 => (
-            format!("linux-headers-{name}:{name}"),
-            "gcc-aarch64-linux-gnu",
-        ),
+/// The headers for aarch64, with the programs of this machine's own. In Debian 13 they depend on aarch64's compiler, which cannot be
+/// installed beside the cross compiler, so they are unpacked without what they depend on.
+const FOREIGN_HEADERS: &str = r#"
+set -eu
+export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG
+headers=$(apt-cache depends linux-headers-arm64:arm64 | sed -n "s/^ *Depends: \(linux-headers-.*-arm64\).*/\1/p")
+version=${headers#linux-headers-}
+version=${version%-arm64}
+folder=$(mktemp -d)
+cd "$folder"
+apt-get -qq download "$headers:arm64" "linux-headers-$version-common" "linux-kbuild-$version"
+for file in *.deb; do dpkg-deb -x "$file" "$1"; done
+rm -r "$folder"
+"#;
+
+fn build_arguments(suite: Suite, architecture: Architecture) -> Vec<String> {
+    let own: &[&str] = match architecture {
+        Architecture::X86_64 => &["linux-headers-amd64", "gcc"],
+        // the last two are needed by the headers' programs
+        Architecture::Aarch64 => &["gcc-aarch64-linux-gnu", "libelf1t64", "pahole"],
     };
-    let mut packages = vec![headers, compiler.to_owned()];
-    packages.extend(owned(BUILD_PACKAGES));
-    packages
+    let packages: Vec<&str> = own.iter().chain(BUILD_PACKAGES).copied().collect();
+    let mut arguments = unpacking(suite, &architectures(architecture), &packages);
+    if architecture == Architecture::Aarch64 {
+        arguments.insert(0, format!("--extract-hook={FOREIGN_HEADERS}"));
+    }
+    arguments
+}
+
+/// Those of the packages with which a program for this one is built.
+fn architectures(architecture: Architecture) -> Vec<Architecture> {
+    match architecture {
+        Architecture::X86_64 => vec![architecture],
+        Architecture::Aarch64 => vec![Architecture::X86_64, architecture],
+    }
 }
 
 /// Unpacks packages and their dependencies into `root`, without running their scripts.
@@ -208,10 +226,18 @@ pub(super) fn unpack(
     packages: &[String],
     root: &Path,
 ) -> Result<()> {
+    run(suite, &unpacking(suite, architectures, packages), root)
+}
+
+fn unpacking(
+    suite: Suite,
+    architectures: &[Architecture],
+    packages: &[impl AsRef<str>],
+) -> Vec<String> {
     let mut wanted = arguments(suite, "extract", packages);
     let names: Vec<&str> = architectures.iter().map(|one| one.debian()).collect();
     wanted.insert(0, format!("--architectures={}", names.join(",")));
-    run(suite, &wanted, root)
+    wanted
 }
 
 /// The only kernel version below `root`.

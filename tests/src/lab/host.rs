@@ -298,8 +298,12 @@ fn packages_disk(cache: &Cache, settings: &Settings) -> Result<Option<PathBuf>> 
 /// The tree of QEMU, and the tree of the host.
 fn trees(cache: &Cache, settings: &Settings) -> Result<(Tree, Tree)> {
     if settings.architecture != Architecture::X86_64 {
-        let model = debian::host_tree(cache, settings.suite, settings.fresh)?;
-        let outer = foreign::outer_tree(cache, &model, settings.architecture)?;
+        let newest = debian::host_tree(cache, Suite::Testing, settings.fresh)?;
+        let outer = foreign::outer_tree(cache, &newest, settings.architecture)?;
+        let model = match settings.suite {
+            Suite::Testing => newest,
+            suite => debian::host_tree(cache, suite, settings.fresh)?,
+        };
         let tree = foreign::host_tree(cache, &model, settings.architecture)?;
         return Ok((outer, tree));
     }

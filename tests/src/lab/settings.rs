@@ -54,12 +54,16 @@ impl Settings {
         Ok(wanted)
     }
 
-    /// Refuses unsupported combinations. Other processors and other modules are only tested with Debian testing.
+    /// Refuses combinations that nothing tests.
     pub fn check(&self) -> Result<()> {
-        let is_plain = self.architecture == Architecture::X86_64 && self.modules == Modules::Driver;
         ensure!(
-            is_plain || self.suite == Suite::Testing,
-            "--arch aarch64 and --iommufd need Debian testing, not {}: leave out --suite",
+            self.modules == Modules::Driver || self.suite == Suite::Testing,
+            "--iommufd needs Debian testing, not {}: leave out --suite",
+            self.suite
+        );
+        ensure!(
+            self.architecture == Architecture::X86_64 || self.suite != Suite::Oldstable,
+            "--arch aarch64 needs Debian stable or testing, not {}: leave out --suite",
             self.suite
         );
         ensure!(
@@ -129,19 +133,23 @@ mod tests {
     }
 
     #[test]
-    fn another_processor_and_other_modules_need_testing() {
+    fn another_processor_and_other_modules_need_newer_releases() {
         let iommufd = Settings {
             modules: Modules::Iommufd,
             ..Settings::default()
         };
-        assert!(refusal(&arm()).is_empty() && refusal(&iommufd).is_empty());
-        for settings in [arm(), iommufd] {
-            let stable = Settings {
-                suite: Suite::Stable,
-                ..settings
-            };
-            assert!(refusal(&stable).contains("leave out --suite"));
+        let with = |settings: &Settings, suite| {
+            refusal(&Settings {
+                suite,
+                ..settings.clone()
+            })
+        };
+        for (settings, stable) in [(arm(), ""), (iommufd, "leave out --suite")] {
+            assert_eq!(with(&settings, Suite::Testing), "");
+            assert!(with(&settings, Suite::Stable).ends_with(stable));
+            assert!(with(&settings, Suite::Oldstable).ends_with("leave out --suite"));
         }
+        assert_eq!(with(&arm(), Suite::Stable), "");
     }
 
     #[test]
