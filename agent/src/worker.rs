@@ -54,6 +54,13 @@ const BACKLOG: usize = 256;
 /// Pause between two queries of libvirt's networks, each of which makes a call for each network.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 250 });
 
+/// Tests do not wait as long until sources of the stack that failed are asked again.
+const LONGEST_PAUSE: Duration = if cfg!(test) {
+    Duration::from_millis(50)
+} else {
+    Duration::MAX
+};
+
 /// Prepares domains, one call per domain at a time.
 pub struct Worker {
     libvirt: Arc<dyn Libvirt>,
@@ -434,7 +441,16 @@ impl Worker {
             worker.context.assigned.forget_all();
             worker.libvirt.defined()
         });
-        match found.await {
+        self.queue_all(found.await);
+        if !self.stack_waits.swap(true, Ordering::SeqCst) {
+            self.ask_stack_again().await;
+            self.stack_waits.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Plans all definitions.
+    fn queue_all(self: &Arc<Self>, defined: Result<Vec<DomainRef>, LibvirtError>) {
+        match defined {
             Ok(domains) => {
                 for domain in domains {
                     self.queue(domain, Trigger::Define);
@@ -442,34 +458,36 @@ impl Worker {
             }
             Err(error) => warn!("cannot read from libvirt which domains exist: {error}"),
         }
-        if !self.stack_waits.swap(true, Ordering::SeqCst) {
-            self.ask_stack_again().await;
-            self.stack_waits.store(false, Ordering::SeqCst);
-        }
     }
 
-    /// Asks the installed programs what they can express, if one of them changed or a source failed.
-    fn ask_stack(&self, versions: Versions) {
+    /// Asks the installed programs what they can express, if one of them changed or a source failed; true if that told something
+    /// new.
+    fn ask_stack(&self, versions: Versions) -> bool {
         let programs = Programs {
             libvirt: &self.libvirt,
             versions,
             probe: &stack::emulator::run_unit,
             limit: stack::collect::LIMIT,
         };
-        if stack::collect::refresh(&self.context.known_stack, &programs) {
+        let is_new = stack::collect::refresh(&self.context.known_stack, &programs);
+        if is_new {
             self.assigner.notifier().notify();
         }
+        is_new
     }
 
-    /// Asks again after each pause, until no source fails.
+    /// Asks again after each pause, until no source fails. Definitions that were planned for another stack are planned again.
     async fn ask_stack_again(self: &Arc<Self>) {
         while let Some(pause) = self.context.known_stack.pause() {
-            sleep(pause).await;
+            sleep(pause.min(LONGEST_PAUSE)).await;
             let Ok(versions) = self.context.known_versions.versions() else {
                 return;
             };
             let worker = self.clone();
-            self.call(move || worker.ask_stack(versions)).await;
+            let ask = move || worker.ask_stack(versions).then(|| worker.libvirt.defined());
+            if let Some(defined) = self.call(ask).await {
+                self.queue_all(defined);
+            }
         }
     }
 

@@ -237,6 +237,47 @@ async fn guests_are_planned_and_started_while_the_stack_is_asked() {
 }
 
 #[tokio::test]
+async fn definitions_are_planned_again_when_the_installed_programs_answer_late() {
+    let (directory, mut context) = context(Config::default());
+    std::fs::write(directory.path().join("qemu"), "").expect("written");
+    let known = KnownStack::load(
+        directory.path().to_owned(),
+        directory.path().join("stack.json"),
+    );
+    Arc::get_mut(&mut context).expect("one owner").known_stack = known;
+    let records = Records::new(directory.path().to_owned());
+    let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
+    let libvirt = Arc::new(Fake::default());
+    libvirt.can(Capabilities {
+        emulator: Some("/qemu".to_owned()),
+        ..Capabilities::default()
+    });
+    libvirt.translates(|_| Err(String::new()));
+    libvirt.put(&guest(GPU));
+    // A call of an earlier round has not returned.
+    let round = context.known_stack.begin();
+    let worker = Worker::new(libvirt, context.clone(), assigner);
+    let asking = tokio::spawn(worker.catch_up(Versions::NEWEST_TESTED));
+    let planned = |outcome| {
+        let labels = format!("{{outcome=\"{outcome}\",trigger=\"define\"}}");
+        let series = format!("variantd_preparations_total{labels}");
+        metric(&context, &series).unwrap_or_default()
+    };
+    let within = async |such: &dyn Fn() -> bool| {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !such() {
+            assert!(Instant::now() < end, "too late");
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(&|| planned("completed") == 1.0).await;
+    assert_eq!(planned("complete"), 0.0);
+    drop(round);
+    within(&|| planned("complete") + planned("completed") == 2.0).await;
+    asking.abort();
+}
+
+#[tokio::test]
 async fn a_running_guest_is_adopted_and_an_ended_one_is_removed() {
     let scene = scene();
     let domain = scene.libvirt.run(&guest(GPU));
