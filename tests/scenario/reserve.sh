@@ -75,6 +75,8 @@ for _ in 1 2; do
     systemctl restart variantd-reserve
     equal 'state of a reserved device' "$(state)" $bound
 done
+journalctl -q --sync
+contains "the unit's message by the device's field" "$(journalctl -q -u variantd-reserve VARIANTD_DEVICE=$GPU0 -o cat)" "bound to '$VARIANT'"
 printed=$(variantctl list 2>&1 >/dev/null)
 contains 'list' "$printed" "reserved for guests: $GPU0"
 ! grep -q '^warning: ' <<<"$printed" || fail "a warning about a valid reservation: $printed"

@@ -56,7 +56,7 @@ run-guest() {
     virsh start p0 --paused && is_bound && virsh destroy p0 && succeeds_within 30 is_restored
 }
 
-variantd_reserve='load-module-at-boot name-holder-at-boot'
+variantd_reserve='load-module-at-boot name-holder-at-boot log-at-boot'
 load-module-at-boot() { unload; variantctl reserve $GPU0; restart variantd-reserve && is_bound; }
 name-holder-at-boot() {
     local since=$(date +%s)
@@ -64,6 +64,15 @@ name-holder-at-boot() {
     variantctl reserve $GPU0
     restart variantd-reserve || true
     journalctl -q -u variantd-reserve --since "@$since" -o cat | grep 'sleep (pid.*VD-BND-005'
+}
+
+# The message that a device was bound has its id (packaging/journal/variantd.catalog).
+log-at-boot() {
+    local since=$(date +%s)
+    set_driver $GPU0
+    variantctl reserve $GPU0
+    restart variantd-reserve
+    journalctl -q -u variantd-reserve --since "@$since" -o cat MESSAGE_ID=b9a1c3de5f0742d8a6c41e8f7d2b9350 | grep $GPU0
 }
 
 variantd_probe='ask-qemu'

@@ -15,7 +15,7 @@ use tests::lab::machine::Accelerator;
 use tests::lab::progress::say;
 use tests::lab::settings::SMALLEST_GPU_MEMORY;
 use tests::lab::size::Size;
-use tests::lab::{Lab, Settings, check, emulator, package, shell, state, walk};
+use tests::lab::{Lab, Settings, check, emulator, package, shell, state, trace, walk};
 use tests::{translate, windows};
 
 #[derive(Parser)]
@@ -159,6 +159,9 @@ enum Verb {
         /// A variable for the scenarios, for example --set ROUNDS=100; may be repeated
         #[arg(long, value_name = "NAME=VALUE")]
         set: Vec<check::Setting>,
+        /// Print the system calls of variantd's units at the end, and fail if a sandbox denied one; in a lab of its own
+        #[arg(long)]
+        trace: bool,
         /// Only these scenarios; a name that matches none selects those that contain it
         names: Vec<String>,
     },
@@ -311,6 +314,7 @@ fn act(arguments: &Arguments) -> Result<u8> {
             timeout,
             share,
             set,
+            trace: is_traced,
             names,
         } => {
             let mut settings = Settings {
@@ -320,6 +324,10 @@ fn act(arguments: &Arguments) -> Result<u8> {
             settings
                 .kernel_arguments
                 .extend(check::kernel_arguments(names)?);
+            if *is_traced {
+                let own = trace::KERNEL_ARGUMENTS.map(str::to_owned);
+                settings.kernel_arguments.extend(own);
+            }
             let commits = check::commits(names)?;
             let needs_page = check::needs_page(names)?;
             let ready = || -> Result<Lab> {
@@ -331,6 +339,9 @@ fn act(arguments: &Arguments) -> Result<u8> {
                 if needs_page {
                     package::deliver_page(&lab)?;
                 }
+                if *is_traced {
+                    trace::begin(&lab)?;
+                }
                 Ok(lab)
             };
             let restart = || Lab::down(name).and_then(|_| ready());
@@ -341,9 +352,17 @@ fn act(arguments: &Arguments) -> Result<u8> {
                 shared: share.as_deref(),
             };
             let passed = check::run(ready()?, &choice, deadline, restart)?;
-            Ok(u8::from(!passed))
+            let is_clean = !is_traced || show_trace(&running(name)?)?;
+            Ok(u8::from(!(passed && is_clean)))
         }
     }
+}
+
+/// Prints the system calls of variantd's units; says whether none was denied.
+fn show_trace(lab: &Lab) -> Result<bool> {
+    let trace = trace::end(lab)?;
+    print!("{trace}");
+    Ok(!trace.has_denied())
 }
 
 /// These suites; without any, all of the golden cases.

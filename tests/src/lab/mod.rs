@@ -33,6 +33,7 @@ pub mod size;
 pub mod state;
 pub mod tables;
 pub mod topology;
+pub mod trace;
 pub mod walk;
 
 pub use channel::{Job, TIMED_OUT};
