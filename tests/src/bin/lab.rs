@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tests::lab::architecture::Architecture;
 use tests::lab::cache::Cache;
@@ -325,6 +325,10 @@ fn act(arguments: &Arguments) -> Result<u8> {
                 .kernel_arguments
                 .extend(check::kernel_arguments(names)?);
             if *is_traced {
+                ensure!(
+                    options.arch == Architecture::X86_64,
+                    "--trace has the numbers of x86-64's system calls: leave out --arch"
+                );
                 let own = trace::KERNEL_ARGUMENTS.map(str::to_owned);
                 settings.kernel_arguments.extend(own);
             }
