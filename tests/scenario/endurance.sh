@@ -1,9 +1,9 @@
-# Defines 200 domains at once. Then four guests start and end on four GPUs for MINUTES (30), while the scenario kills the agent at
-# random times and edits the definitions. No edit may be lost, no device may be on the wrong driver, no descriptor may leak, and
-# the journal must be empty at the end. MINUTES=5: shorter, with 'tests/lab run'.
+# Defines 200 domains at once. Then four guests start and end on four GPUs for MINUTES (30), while the scenario edits the definitions; in
+# the first half it also kills the agent at random times. In the second half one agent lives, and its memory, descriptors and files must
+# not grow. No edit may be lost, no device may be on the wrong driver, no descriptor may leak, and no record may be left at the end.
 # by name
 # on: x86_64 gpus=4
-# deadline: 5400
+# deadline: 5400 + 60 MINUTES
 minutes=${MINUTES:-30}
 GPUS=($GPU0 $GPU1 0000:61:00.0 0000:81:00.0)
 drop_in=/run/systemd/system/variantd.service.d
@@ -42,6 +42,7 @@ libvirt=$(systemctl show -p MainPID --value libvirtd)
 opened=$(count /proc/$libvirt/fd)
 
 is_over() { [ -e $log/end ]; }
+lines() { cat "$log/$1" 2>/dev/null | wc -l; }
 finding() { printf '%s: %s\n' "$(date +%T)" "$*" >>$log/findings; }
 
 # cycle INDEX: starts and destroys a guest until the end. A start may be refused while the agent restarts or completes an edit.
@@ -74,10 +75,10 @@ edit() {
     done
 }
 
-# kill_at_random: kills the agent after random times.
+# kill_at_random: kills the agent after random times, until half of the time is over.
 kill_at_random() {
     local agent
-    until is_over; do
+    until [ -e $log/half ]; do
         sleep $((2 + RANDOM % 8)).$((RANDOM % 10))
         agent=$(pid)
         # MainPID is 0 during a restart, and 'kill 0' would kill this process group.
@@ -85,15 +86,47 @@ kill_at_random() {
     done
 }
 
+private() { awk '/^Private_/ { sum += $2 } END { print sum }' "/proc/$1/smaps_rollup"; }
+files() { du -sk --apparent-size /run/variantd /var/lib/variantd | awk '{ sum += $1 } END { print sum }'; }
+logged() { journalctl -q --no-pager -u variantd -o cat | wc -c | awk '{ print int($1 / 1024) }'; }
+
+# sample: twice a minute, what must not grow, and the size of the log, which grows
+sample() {
+    until is_over; do
+        printf '%d %d %d %d %d %d %d\n' $SECONDS "$(private "$(pid)")" "$(descriptors)" "$(files)" "$(private $libvirt)" "$(count /proc/$libvirt/fd)" "$(logged)" >>$log/samples
+        sleep 30
+    done
+}
+
 for index in 0 1 2 3; do cycle $index & done
 edit &
 kill_at_random &
-sleep $((minutes * 60))
+killer=$!
+sleep $((minutes * 30))
+touch $log/half
+wait $killer
+within 60 is_connected
+survivor=$(pid)
+# In the first minutes the agent fills its caches.
+sleep $((minutes * 6))
+sample &
+sleep $((minutes * 24))
 touch $log/end
 wait
+[ "$(pid)" = "$survivor" ] || finding 'the agent ended by itself'
+
+# grows COLUMN NAME MOST: prints the slope of a straight line through the samples; what the line adds in all must be at most MOST
+grows() {
+    local first last slope added
+    read -r first last slope added < <(awk -v column="$1" '
+        NR == 1 { first = $column; start = $1 }
+        { last = $column; n++; x = ($1 - start) / 3600; sx += x; sy += $column; sxx += x * x; sxy += x * $column }
+        END { d = n * sxx - sx * sx; slope = d ? (n * sxy - sx * sy) / d : 0; printf "%d %d %.1f %.1f\n", first, last, slope, slope * x }' $log/samples)
+    printf '= %s: %d to %d in %d samples, slope %s an hour\n' "$2" "$first" "$last" "$(lines samples)" "$slope"
+    [ -z "${3-}" ] || awk -v added="$added" -v most="$3" 'BEGIN { exit added > most }' || finding "$2 grew by $added"
+}
 
 # All guests are stopped and no change is pending.
-lines() { cat "$log/$1" 2>/dev/null | wc -l; }
 is_stable() {
     local gpu
     [ -z "$(ls /run/variantd/records 2>/dev/null | grep json$)" ] || return 1
@@ -107,6 +140,12 @@ for index in 0 1 2 3; do
 done
 printf '= %d minutes: %d rounds, %d kills, %d edits, %d refused starts (%s), %d findings\n' "$minutes" "$(lines rounds)" \
     "$(lines kills)" "$(lines edits)" "$(lines refused)" "$(sort $log/refused 2>/dev/null | uniq -c | awk '{ printf "%s%s %s", sep, $1, $2; sep = ", " }')" "$(lines findings)"
+grows 2 'private memory of the agent in KiB' 512
+grows 3 'descriptors of the agent' 4
+grows 4 'files of the agent in KiB' 64
+grows 5 'private memory of libvirtd in KiB'
+grows 6 'descriptors of libvirtd' 8
+grows 7 'log of the agent in KiB'
 [ "$(lines rounds)" -gt 0 ] && [ "$(lines kills)" -gt 0 ] && [ "$(lines edits)" -gt 0 ] || fail 'nothing happened'
 
 # The same guests without kills and edits: the descriptors of the agent and of libvirt must not grow.
