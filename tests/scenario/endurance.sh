@@ -78,7 +78,7 @@ edit() {
 # kill_at_random: kills the agent after random times, until half of the time is over.
 kill_at_random() {
     local agent
-    until [ -e $log/half ]; do
+    until [ -e $log/half ] || is_over; do
         sleep $((2 + RANDOM % 8)).$((RANDOM % 10))
         agent=$(pid)
         # MainPID is 0 during a restart, and 'kill 0' would kill this process group.
