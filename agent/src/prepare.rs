@@ -144,6 +144,7 @@ impl Preparer {
                 self.context.opted_out.remove(&domain.uuid);
                 self.context.attempts.forget(&domain.uuid);
             }
+            // Also one that has opted out is read: its devices are in the notes of others.
             let before = self.read(domain);
             if !asked && self.context.opted_out.has(&domain.uuid) {
                 return Ok(report::of(domain, Outcome::OnRequest));

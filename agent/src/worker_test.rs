@@ -13,7 +13,7 @@ use crate::fixture::{
     kernel, metric,
 };
 use crate::libvirt::Capabilities;
-use crate::libvirt::fake::Fake;
+use crate::libvirt::fake::{Fake, Translate};
 use crate::record::Records;
 use crate::stack::known::KnownStack;
 use domain::code::Code;
@@ -29,7 +29,28 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let (directory, context) = context(Config::default());
+    scene_of(context(Config::default()))
+}
+
+/// With an emulator, so that the installed programs are asked; libvirt answers its part with `translate`.
+fn scene_with_emulator(translate: Translate) -> Scene {
+    let (directory, mut context) = context(Config::default());
+    std::fs::write(directory.path().join("qemu"), "").expect("written");
+    let known = KnownStack::load(
+        directory.path().to_owned(),
+        directory.path().join("stack.json"),
+    );
+    Arc::get_mut(&mut context).expect("one owner").known_stack = known;
+    let scene = scene_of((directory, context));
+    scene.libvirt.can(Capabilities {
+        emulator: Some("/qemu".to_owned()),
+        ..Capabilities::default()
+    });
+    scene.libvirt.translates(translate);
+    scene
+}
+
+fn scene_of((directory, context): (tempfile::TempDir, Arc<Context>)) -> Scene {
     let records = Records::new(directory.path().to_owned());
     let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
     let libvirt = Arc::new(Fake::default());
@@ -42,6 +63,13 @@ fn scene() -> Scene {
 }
 
 impl Scene {
+    /// The metric of preparations with this trigger and outcome.
+    fn preparations(&self, trigger: &str, outcome: &str) -> Option<f64> {
+        let labels = format!("{{outcome=\"{outcome}\",trigger=\"{trigger}\"}}");
+        let series = format!("variantd_preparations_total{labels}");
+        metric(&self.worker.context, &series)
+    }
+
     /// Serves the events, and waits until no change of the domains that they queued is pending.
     async fn serve(&self, events: Vec<Event>, repairs: Vec<DomainRef>) {
         let (event, receive) = unbounded_channel();
@@ -85,11 +113,7 @@ async fn own_events_do_not_repeat_a_define_that_libvirt_drops() {
 async fn preparations_are_counted_by_trigger_and_outcome() {
     let scene = scene();
     let domain = scene.libvirt.put(&guest(GPU));
-    let count = |trigger, outcome| {
-        let labels = format!("{{outcome=\"{outcome}\",trigger=\"{trigger}\"}}");
-        let series = format!("variantd_preparations_total{labels}");
-        metric(&scene.worker.context, &series)
-    };
+    let count = |trigger, outcome| scene.preparations(trigger, outcome);
     scene.serve(vec![], vec![domain.clone()]).await;
     assert_eq!(count("repair", "completed"), Some(1.0));
     let event = Event::Defined(domain.clone());
@@ -187,28 +211,14 @@ async fn definitions_before_the_connection_are_completed() {
 async fn guests_are_planned_and_started_while_the_stack_is_asked() {
     static ASKED: AtomicBool = AtomicBool::new(false);
     static ANSWERS: AtomicBool = AtomicBool::new(false);
-    let (directory, mut context) = context(Config::default());
-    std::fs::write(directory.path().join("qemu"), "").expect("written");
-    let known = KnownStack::load(
-        directory.path().to_owned(),
-        directory.path().join("stack.json"),
-    );
-    Arc::get_mut(&mut context).expect("one owner").known_stack = known;
-    let records = Records::new(directory.path().to_owned());
-    let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
-    let libvirt = Arc::new(Fake::default());
-    libvirt.can(Capabilities {
-        emulator: Some("/qemu".to_owned()),
-        ..Capabilities::default()
-    });
-    libvirt.translates(|_| {
+    let scene = scene_with_emulator(|_| {
         ASKED.store(true, Ordering::SeqCst);
         while !ANSWERS.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
         Err(String::new())
     });
-    let worker = Worker::new(libvirt.clone(), context.clone(), assigner.clone());
+    let (libvirt, worker) = (&scene.libvirt, &scene.worker);
     let asking = tokio::spawn(worker.clone().catch_up(Versions::NEWEST_TESTED));
     while !ASKED.load(Ordering::SeqCst) {
         sleep(Duration::from_millis(5)).await;
@@ -226,9 +236,11 @@ async fn guests_are_planned_and_started_while_the_stack_is_asked() {
         report.expect("no wait").expect("a report").outcome,
         Outcome::Foreign
     );
+    let context = &worker.context;
     let complete = context.look().rewrite(&definition(&guest(GPU)), false);
     let begun = Instant::now();
-    assigner
+    scene
+        .assigner
         .prepare(&definition(&complete.expect("complete").text))
         .expect("bound");
     assert!(begun.elapsed() < Duration::from_secs(2) && !asking.is_finished());
@@ -238,31 +250,12 @@ async fn guests_are_planned_and_started_while_the_stack_is_asked() {
 
 #[tokio::test]
 async fn definitions_are_planned_again_when_the_installed_programs_answer_late() {
-    let (directory, mut context) = context(Config::default());
-    std::fs::write(directory.path().join("qemu"), "").expect("written");
-    let known = KnownStack::load(
-        directory.path().to_owned(),
-        directory.path().join("stack.json"),
-    );
-    Arc::get_mut(&mut context).expect("one owner").known_stack = known;
-    let records = Records::new(directory.path().to_owned());
-    let assigner = Arc::new(Assigner::new(kernel(), context.clone(), records));
-    let libvirt = Arc::new(Fake::default());
-    libvirt.can(Capabilities {
-        emulator: Some("/qemu".to_owned()),
-        ..Capabilities::default()
-    });
-    libvirt.translates(|_| Err(String::new()));
-    libvirt.put(&guest(GPU));
+    let scene = scene_with_emulator(|_| Err(String::new()));
+    scene.libvirt.put(&guest(GPU));
     // A call of an earlier round has not returned.
-    let round = context.known_stack.begin();
-    let worker = Worker::new(libvirt, context.clone(), assigner);
-    let asking = tokio::spawn(worker.catch_up(Versions::NEWEST_TESTED));
-    let planned = |outcome| {
-        let labels = format!("{{outcome=\"{outcome}\",trigger=\"define\"}}");
-        let series = format!("variantd_preparations_total{labels}");
-        metric(&context, &series).unwrap_or_default()
-    };
+    let round = scene.worker.context.known_stack.begin();
+    let asking = tokio::spawn(scene.worker.clone().catch_up(Versions::NEWEST_TESTED));
+    let planned = |outcome| scene.preparations("define", outcome).unwrap_or_default();
     let within = async |such: &dyn Fn() -> bool| {
         let end = Instant::now() + Duration::from_secs(20);
         while !such() {
