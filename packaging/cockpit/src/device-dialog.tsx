@@ -122,7 +122,7 @@ export const DeviceDialog = ({ address, action, device, onClose }: Props): React
                 )}
                 {agent !== "away" && isAdmin === false && <Limited />}
                 {device === null && <Alert variant="danger" isInline title={`Device ${address} is not on this host any more`} role="alert" />}
-                {error !== null && <FaultAlert title={`${verb} failed`} error={error} />}
+                {error !== null && <FaultAlert title={`${verb} failed`} error={error} change={verb} />}
                 {job !== null && <JobProgress job={job} />}
                 {job === null && <p>{text}</p>}
                 {job === null && device !== null && agent !== "away" && (

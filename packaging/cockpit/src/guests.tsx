@@ -49,7 +49,7 @@ const Details = ({ domain }: { domain: Domain }): ReactNode => {
         <div className="vd-stack">
             {domain.sentence !== "" && <p className="vd-wrap">{domain.sentence}</p>}
             {refused !== null && <FaultAlert title="The definition cannot be completed" error={refused} />}
-            {error !== null && <FaultAlert title="The definition was not changed" error={error} />}
+            {error !== null && <FaultAlert title="The definition was not changed" error={error} change="Change of the definition" />}
             {job !== undefined && <JobProgress job={job} />}
             {value === null && refused === null && <Spinner size="md" aria-label="Planning the definition" />}
             {value !== null && (

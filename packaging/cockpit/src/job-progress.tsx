@@ -29,7 +29,7 @@ export const JobProgress = ({ job }: { job: ShownJob }): ReactNode => {
     return (
         <div className="vd-stack">
             <Progress id={`progress-${job.path.replaceAll("/", "-")}`} value={Math.round(job.progress * 100)} title={`${title}: ${job.stage}`} />
-            {error !== null && <FaultAlert title="The job was not cancelled" error={error} />}
+            {error !== null && <FaultAlert title="The job was not cancelled" error={error} change="Cancel job" />}
             {job.state === "waiting" && <div><Button variant="secondary" size="sm" onClick={cancel}>Cancel job</Button></div>}
         </div>
     );

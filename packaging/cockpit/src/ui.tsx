@@ -75,9 +75,17 @@ export const Limited = (): ReactNode => (
     </Alert>
 );
 
-/* Shows an error in words, with the way out. */
-export const FaultAlert = ({ title, error }: { title: string, error: unknown }): ReactNode => {
+/* Shows an error in words, with the way out. 'change' names the action of a call that changes something. */
+export const FaultAlert = ({ title, error, change }: { title: string, error: unknown, change?: string }): ReactNode => {
     const fault = Fault.of(error);
+    if (change !== undefined && fault.isUnanswered) {
+        return (
+            <Alert variant="warning" isInline title={`${change}: no reply came`} className="vd-wrap" role="alert">
+                <p>{fault.message}</p>
+                <p>variantd may have begun or done it. Look at the device or guest, and at Activity, before you try again.</p>
+            </Alert>
+        );
+    }
     return (
         <Alert variant={fault.kind === "denied" ? "warning" : "danger"} isInline title={title} className="vd-wrap" role="alert">
             <p>{fault.message}</p>

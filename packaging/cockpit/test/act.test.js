@@ -55,11 +55,14 @@ const slowModule = (host, scene) => {
     writeFileSync(join(host, "usr/sbin/modprobe"), `#!/bin/sh\nwhile [ -d ${scene.dir} ] && [ ! -e ${scene.path("release")} ]; do sleep 0.05; done\nexit 1\n`, { mode: 0o755 });
 };
 
+/* That of the job: what loads has a progress bar, too. */
+const progress = within => within.getByRole("progressbar", { name: `bind ${DEVICE}` });
+
 const startBind = async page => {
     await act(page, DEVICE, "Bind");
     await page.getByText(/[0-9]+ writes/).waitFor();
     await confirm(page, "Bind");
-    await dialog(page).getByRole("progressbar").waitFor();
+    await progress(dialog(page)).waitFor();
 };
 const closeDialog = page => dialog(page).getByRole("button", { name: "Close" }).last().click();
 
@@ -77,7 +80,7 @@ scenario("a reservation, and an agent that is killed, and one that is restarted,
     await shot(page, "dialog-running");
     await closeDialog(page);
     await go(page, "Activity");
-    await page.getByRole("progressbar").waitFor();
+    await progress(page).waitFor();
     await accessible(page, "running job");
     await shot(page, "activity-running");
     await scene.stopAgent("SIGKILL");
@@ -140,12 +143,12 @@ scenario("administrative access is turned off while a dialog is open, and while 
     assert.equal(await dialog(page).getByText("Administrative access is off").count(), 0);
 
     await confirm(page, "Bind");
-    await dialog(page).getByRole("progressbar").waitFor();
+    await progress(dialog(page)).waitFor();
     await superuser(page, false);
     await dialog(page).getByText("its progress is not visible without administrative access").waitFor();
     await shot(page, "access-off-job");
     await superuser(page, true);
-    await dialog(page).getByRole("progressbar").waitFor();
+    await progress(dialog(page)).waitFor();
     writeFileSync(scene.path("release"), "");
     await dialog(page).getByText(`bind ${DEVICE} failed`).waitFor();
     await closeDialog(page);
@@ -153,6 +156,27 @@ scenario("administrative access is turned off while a dialog is open, and while 
     await go(page, "Activity");
     assert.equal(await page.getByText("administrative access: off").count(), 2);
     assert.equal(await page.getByText("does not answer").count(), 0);
+    await close(page);
+});
+
+scenario("a bind that gets no reply has not failed: access is turned off, and the agent is killed", { host: "hgx-8gpu", isUnprivileged: true, hasSudo: true }, async scene => {
+    const page = await open(scene);
+    await superuser(page, true);
+    await ready.Devices(page);
+    for (const end of [() => superuser(page, false), () => scene.stopAgent("SIGKILL")]) {
+        await act(page, DEVICE, "Bind");
+        await dialog(page).getByText(/[0-9]+ writes/).waitFor();
+        scene.agent.kill("SIGSTOP");
+        await confirm(page, "Bind");
+        await end();
+        await dialog(page).getByText("Bind: no reply came").waitFor();
+        assert.equal(await dialog(page).getByText("Bind failed").count(), 0);
+        scene.agent.kill("SIGCONT");
+        await dialog(page).getByRole("button", { name: "Cancel" }).click();
+        await superuser(page, true).catch(() => { /* It is on. */ });
+    }
+    await scene.startAgent();
+    await row(page, DEVICE).getByText("free").waitFor();
     await close(page);
 });
 

@@ -14,15 +14,18 @@ export type FaultKind = "refused" | "denied" | "away" | "not-found" | "no-object
 export class Fault extends Error {
     readonly kind: FaultKind;
     readonly refusal: reply.Refusal | null;
-    /* The call got no reply, because the connection ended. */
+    /* The connection ended before the reply. */
     readonly isClosed: boolean;
+    /* No reply came, and none will: the agent may have done what was asked. */
+    readonly isUnanswered: boolean;
 
-    constructor(kind: FaultKind, message: string, refusal: reply.Refusal | null = null, isClosed = false) {
+    constructor(kind: FaultKind, message: string, refusal: reply.Refusal | null = null, isClosed = false, isUnanswered = isClosed) {
         super(visible(message).slice(0, 2000));
         this.name = "Fault";
         this.kind = kind;
         this.refusal = refusal;
         this.isClosed = isClosed;
+        this.isUnanswered = isUnanswered;
     }
 
     /* Of any thrown value: an error of the bus, of a channel, or of a decoder. */
@@ -32,7 +35,8 @@ export class Fault extends Error {
         const { name, message, problem } = error as CockpitError;
         const sentence = ended(problem) ?? message ?? problem ?? String(error);
         const isClosed = (name ?? "") === "" && (problem ?? "") !== "";
-        return new Fault(kindOf(name ?? "", problem ?? ""), sentence === "" ? "the call failed" : sentence, null, isClosed);
+        const isUnanswered = isClosed || name === "org.freedesktop.DBus.Error.NoReply";
+        return new Fault(kindOf(name ?? "", problem ?? ""), sentence === "" ? "the call failed" : sentence, null, isClosed, isUnanswered);
     }
 }
 

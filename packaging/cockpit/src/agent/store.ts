@@ -39,6 +39,10 @@ const isGone = (job: ShownJob): boolean => job.lost === "agent" || job.lost === 
 /* The agent and its jobs do not change any more what is shown of this one. */
 const isEnd = (job: ShownJob): boolean => isGone(job) || !["waiting", "working"].includes(job.state);
 
+/* A job of which only its path is known yet. */
+const unread = (path: string, operation: Operation, device: string, domain: string): ShownJob =>
+    ({ path, operation, device, domain, owner: 0, state: "waiting", stage: "waiting", progress: 0, errorName: "", result: "", lost: null });
+
 class Store {
     bus: Bus | null = null;
     private state: State = { agent: "connecting", reason: "", isRead: false, connection: 0, isAdmin: null, devices: new Map(), domains: [], jobs: [], events: [] };
@@ -106,6 +110,11 @@ class Store {
     /* Starts a job and follows it. */
     async start(operation: Operation, subject: string, options: Record<string, CockpitVariant> = {}): Promise<string> {
         const path = await this.agentBus().start(operation, subject, options);
+        /* Until it is read; its signal may be handled before this reply. */
+        if (!this.state.jobs.some(one => one.path === path && !isGone(one))) {
+            const domain = this.state.domains.find(one => one.uuid === subject);
+            this.show(unread(path, operation, domain === undefined ? subject : "", domain?.name ?? ""));
+        }
         await this.readJob(path);
         return path;
     }
@@ -254,7 +263,9 @@ class Store {
         let job: Job;
         try {
             job = await this.agentBus().job(path);
-            /* A reply may be handled after the signal that its sender has left the bus. */
+            /* A reply may be handled after the signal that its sender has left the bus, and before it is known who sends on a new connection. */
+            if (this.bus === bus && owner === null && this.owner !== null)
+                await this.readJob(path);
             if (this.bus !== bus || this.owner !== owner)
                 return;
         } catch (error) {
@@ -264,12 +275,16 @@ class Store {
         }
         const before = this.state.jobs.find(one => one.path === path);
         const shown = { ...job, path, lost: null };
-        const others = this.state.jobs.filter(one => one.path !== path || isGone(one));
-        this.set({ jobs: [shown, ...others].slice(0, MAX_JOBS) });
+        this.show(shown);
         if (isEnd(shown) && (before === undefined || !isEnd(before))) {
             const result = job.state === "failed" ? `failed: ${job.result}` : job.state;
             this.note(job.device || job.domain || "all devices", `${job.operation}: ${result}`);
         }
+    }
+
+    private show(job: ShownJob): void {
+        const others = this.state.jobs.filter(one => one.path !== job.path || isGone(one));
+        this.set({ jobs: [job, ...others].slice(0, MAX_JOBS) });
     }
 
     private note(subject: string, text: string): void {
