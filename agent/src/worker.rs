@@ -3,7 +3,7 @@
 //! Each call of libvirt may block until a guest has started, so each runs in its own thread; at most [`AT_ONCE`] of
 //! them, and one per domain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -102,10 +102,12 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.worker.pending.send_modify(|all| {
-            if let Some(count) = all.get_mut(&self.domain) {
-                *count -= 1;
+            if let btree_map::Entry::Occupied(mut count) = all.entry(self.domain.clone()) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
             }
-            all.retain(|_, count| *count > 0);
         });
     }
 }
