@@ -1,5 +1,5 @@
-//! Keeps the last directory open while a whole host is read, so that the next file in it is opened relative to it and
-//! not by its full path from the root.
+//! Keeps the last two directories open while a whole host is read, so that the next file in them is opened relative to its directory
+//! and not by its full path from the root. Two, because a device's link is in one and its files are in the other.
 //!
 //! Returns the same as [`Root`]: the root opens a name that is a link, because its links must not leave the root.
 
@@ -15,10 +15,10 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::sysfs::{self, Root, Tree};
 
-/// A root, and the directory below it that was read last.
+/// A root, and the two directories below it that were read last, the last one first.
 pub(crate) struct DirectoryCache<'a> {
     root: &'a Root,
-    last: RefCell<Option<(String, OwnedFd)>>,
+    last: RefCell<[Option<(String, OwnedFd)>; 2]>,
 }
 
 impl<'a> DirectoryCache<'a> {
@@ -34,13 +34,24 @@ impl<'a> DirectoryCache<'a> {
         if matches!(name, "" | "." | "..") {
             return None;
         }
-        let is_last = |last: &(String, OwnedFd)| last.0 == directory;
-        if !self.last.borrow().as_ref().is_some_and(is_last) {
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-            let opened = self.root.open(directory, flags).ok()?;
-            *self.last.borrow_mut() = Some((directory.to_owned(), opened));
+        let is_at = |known: &Option<(String, OwnedFd)>| {
+            known.as_ref().is_some_and(|known| known.0 == directory)
+        };
+        let at = self.last.borrow().iter().position(is_at);
+        match at {
+            Some(0) => {}
+            Some(_) => self.last.borrow_mut().reverse(),
+            None => {
+                let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+                let opened = self.root.open(directory, flags).ok()?;
+                let mut last = self.last.borrow_mut();
+                last.reverse();
+                last[0] = Some((directory.to_owned(), opened));
+            }
         }
-        let last = Ref::filter_map(self.last.borrow(), |last| last.as_ref().map(|(_, fd)| fd));
+        let last = Ref::filter_map(self.last.borrow(), |[last, _]| {
+            last.as_ref().map(|(_, fd)| fd)
+        });
         last.ok().map(|directory| (directory, name))
     }
 
