@@ -20,11 +20,18 @@ impl Display for Printable<'_> {
     }
 }
 
+/// True for a text of printable ASCII characters, line ends and tabs, which is printed as it is. Looks at bytes, so it is fast.
+#[must_use]
+pub fn is_plain(text: &[u8]) -> bool {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    text.iter().fold(true, |all, byte| all & is_plain(byte))
+}
+
 /// Prints line ends and tabs unchanged.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     let is_layout = |one: char| matches!(one, '\n' | '\t');
-    if !text.chars().any(|one| is_control(one) && !is_layout(one)) {
+    if is_plain(text.as_bytes()) || !text.chars().any(|one| is_control(one) && !is_layout(one)) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
@@ -59,6 +66,14 @@ mod tests {
         let plain = "d0 größe 虚拟机\tx\n\n  é\n";
         assert!(matches!(lines(plain), Cow::Borrowed(same) if same == plain));
         assert_eq!(Printable("a\nb").to_string(), "a\\u{a}b");
+        for text in (0..=255).filter_map(char::from_u32).map(String::from) {
+            let as_it_is = !text.chars().any(is_control) || matches!(&*text, "\n" | "\t");
+            assert_eq!(
+                is_plain(text.as_bytes()),
+                as_it_is && text.is_ascii(),
+                "{text:?}"
+            );
+        }
         assert_eq!(lines("\u{9b}31m\n\tx\u{7}"), "\\u{9b}31m\n\tx\\u{7}");
     }
 }

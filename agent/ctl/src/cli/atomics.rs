@@ -134,7 +134,7 @@ struct Answer<'a> {
 }
 
 fn each<S: Serializer>(reports: &[Report], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(reports.iter().map(form::json))
+    serializer.collect_seq(reports.iter().map(form::DeviceForm::of))
 }
 
 fn assumptions(host_view: &HostView, request: &Request, definition: Option<&GuestDefinition>) {

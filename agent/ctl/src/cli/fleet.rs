@@ -1,16 +1,18 @@
 //! `variantctl plan` for many hosts: the hosts on which a guest fits, and the differences between them.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::progress::Progress;
 use super::{Cli, Request, input, output, recipes};
-use crate::fleet::{self, Asked, Finding, Question};
+use crate::fleet::{self, Asked, Finding, Question, Shape};
 use domain::code::Code;
 use domain::refusal::{Refusal, about};
 use domain::{Definition, MAX_BYTES};
@@ -20,10 +22,27 @@ const MAX_LIST: usize = 64 << 20;
 
 /// The result for one host.
 struct Line<'a> {
-    host: String,
+    host: Cow<'a, str>,
     word: &'static str,
-    findings: Vec<&'a Finding>,
+    findings: &'a [Finding],
     differences: Vec<Finding>,
+}
+
+/// The results in the order of the hosts. Each is made when it is needed: of a million hosts only the answers are in memory.
+struct Lines<'a> {
+    hosts: &'a [PathBuf],
+    asked: &'a [Asked],
+    /// The additions of the first host on which the guest fits: each host is compared with it.
+    reference: Option<&'a Arc<Shape>>,
+}
+
+/// How many hosts have each result, and the first on which the guest fits.
+#[derive(Default)]
+struct Tally<'a> {
+    fits: usize,
+    differs: usize,
+    no: usize,
+    first: Option<Cow<'a, str>>,
 }
 
 /// True for a plan for more than one host: several, a list, or a directory of snapshots.
@@ -55,10 +74,14 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
         ));
     });
     drop(progress);
-    let lines = lines(&hosts, &asked);
+    let lines = Lines {
+        hosts: &hosts,
+        asked: &asked,
+        reference: asked.iter().find_map(|one| one.shape.as_ref()),
+    };
     match cli.json {
-        true => output::object(to_json(&lines))?,
-        false => output::text(&(table(&lines) + &summary(&lines)))?,
+        true => print_json(&lines)?,
+        false => output::text_lines(table(&lines).chain([summary(&lines)]))?,
     }
     let fits = asked.iter().any(|one| one.shape.is_some());
     if fits { Ok(()) } else { Err(Problem::Found) }
@@ -106,50 +129,83 @@ fn snapshots(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(paths)
 }
 
-/// Compares each host with the first on which the guest fits.
-fn lines<'a>(hosts: &[PathBuf], asked: &'a [Asked]) -> Vec<Line<'a>> {
-    let reference = asked.iter().find_map(|one| one.shape.as_ref());
-    let one = |(host, one): (&PathBuf, &'a Asked)| {
-        let differences = match (&one.shape, reference) {
-            (Some(shape), Some(reference)) => shape.differences(reference),
+impl<'a> Lines<'a> {
+    fn iter(&self) -> impl Iterator<Item = Line<'a>> + use<'a> {
+        let (hosts, reference) = (self.hosts, self.reference);
+        let line = move |(host, asked): (&'a PathBuf, _)| Line::of(host, asked, reference);
+        hosts.iter().zip(self.asked).map(line)
+    }
+
+    fn tally(&self) -> Tally<'a> {
+        let mut tally = Tally::default();
+        for line in self.iter() {
+            match line.word {
+                "fits" => {
+                    tally.fits += 1;
+                    tally.first.get_or_insert(line.host);
+                }
+                "differs" => tally.differs += 1,
+                _ => tally.no += 1,
+            }
+        }
+        tally
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(host: &'a Path, asked: &'a Asked, reference: Option<&Arc<Shape>>) -> Self {
+        let differences = match (&asked.shape, reference) {
+            // Equal shapes are shared.
+            (Some(shape), Some(reference)) if !Arc::ptr_eq(shape, reference) => {
+                shape.differences(reference)
+            }
             _ => Vec::new(),
         };
-        let word = match (&one.shape, differences.is_empty()) {
+        let word = match (&asked.shape, differences.is_empty()) {
             (None, _) => "no",
             (Some(_), true) => "fits",
             (Some(_), false) => "differs",
         };
-        Line {
-            host: host.display().to_string(),
+        Self {
+            host: host.to_string_lossy(),
             word,
-            findings: one.findings.iter().collect(),
+            findings: &asked.findings,
             differences,
         }
-    };
-    hosts.iter().zip(asked).map(one).collect()
-}
-
-impl Line<'_> {
-    fn all(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().copied().chain(&self.differences)
     }
-}
 
-fn table(lines: &[Line<'_>]) -> String {
-    let width = lines.iter().map(|line| line.host.chars().count()).max();
-    let width = width.unwrap_or(0);
-    let mut out = String::new();
-    for line in lines {
-        let found: Vec<String> = line.all().map(sentence).collect();
+    fn text(&self, width: usize) -> String {
+        let found: Vec<String> = self
+            .findings
+            .iter()
+            .chain(&self.differences)
+            .map(sentence)
+            .collect();
         let text = format!(
             "{:width$}  {:7}  {}",
-            line.host,
-            line.word,
+            self.host,
+            self.word,
             found.join("; ")
         );
-        let _ = writeln!(out, "{}", text.trim_end());
+        text.trim_end().to_owned()
     }
-    out
+
+    fn json(&self) -> Value {
+        let finding = |one: &Finding| json!({"code": one.code.as_str(), "device": one.device, "text": one.text});
+        json!({
+            "host": self.host,
+            "fits": self.word != "no",
+            "differs": self.word == "differs",
+            "findings": self.findings.iter().map(finding).collect::<Value>(),
+            "differences": self.differences.iter().map(finding).collect::<Value>(),
+        })
+    }
+}
+
+fn table<'a>(lines: &Lines<'a>) -> impl Iterator<Item = String> + use<'a> {
+    let width = |host: &PathBuf| host.to_string_lossy().chars().count();
+    let width = lines.hosts.iter().map(width).max().unwrap_or(0);
+    lines.iter().map(move |line| line.text(width))
 }
 
 fn sentence(finding: &Finding) -> String {
@@ -160,38 +216,40 @@ fn sentence(finding: &Finding) -> String {
     )
 }
 
-fn count(lines: &[Line<'_>], word: &str) -> usize {
-    lines.iter().filter(|line| line.word == word).count()
-}
-
-fn summary(lines: &[Line<'_>]) -> String {
-    let [fits, differs, no] = ["fits", "differs", "no"].map(|word| count(lines, word));
-    let first = lines.iter().find(|line| line.word == "fits");
-    let first = first.map_or(String::new(), |line| format!(", alike to '{}'", line.host));
+fn summary(lines: &Lines<'_>) -> String {
+    let Tally {
+        fits,
+        differs,
+        no,
+        first,
+    } = lines.tally();
+    let first = first.map_or(String::new(), |host| format!(", alike to '{host}'"));
     format!(
-        "{} hosts: it fits on {fits}{first}; fits and differs on {differs}; does not fit on {no}\n",
-        lines.len()
+        "{} hosts: it fits on {fits}{first}; fits and differs on {differs}; does not fit on {no}",
+        lines.hosts.len()
     )
 }
 
-fn to_json(lines: &[Line<'_>]) -> Value {
-    let finding =
-        |one: &Finding| json!({"code": one.code.as_str(), "device": one.device, "text": one.text});
-    let line = |line: &Line<'_>| {
-        json!({
-            "host": line.host,
-            "fits": line.word != "no",
-            "differs": line.word == "differs",
-            "findings": line.findings.iter().map(|one| finding(one)).collect::<Value>(),
-            "differences": line.differences.iter().map(finding).collect::<Value>(),
-        })
-    };
-    let reference = lines.iter().find(|line| line.word == "fits");
-    json!({
-        "reference": reference.map(|line| &line.host),
-        "hosts": lines.iter().map(line).collect::<Value>(),
-        "summary": {
-            "fits": count(lines, "fits"), "differs": count(lines, "differs"), "no": count(lines, "no"),
-        },
+/// The output of `--json`, with its fields in the order of their names.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(serialize_with = "each")]
+    hosts: &'a Lines<'a>,
+    reference: Option<Cow<'a, str>>,
+    summary: Value,
+    version: u32,
+}
+
+fn each<S: Serializer>(lines: &Lines<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(lines.iter().map(|line| line.json()))
+}
+
+fn print_json(lines: &Lines<'_>) -> Result<(), Problem> {
+    let tally = lines.tally();
+    output::stream(&Answer {
+        hosts: lines,
+        summary: json!({"fits": tally.fits, "differs": tally.differs, "no": tally.no}),
+        reference: tally.first,
+        version: output::SCHEMA,
     })
 }

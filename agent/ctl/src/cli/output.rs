@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
-use domain::printable::{Printable, is_control, lines};
+use domain::printable::{Printable, is_control, is_plain, lines};
 use kernel_glue::host::Gap;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,6 +24,14 @@ pub(super) const SCHEMA: u32 = 1;
 /// Prints text for people; a closed pipe ends the program as it ends `cat`.
 pub(super) fn text(text: &str) -> Result<(), Problem> {
     print(&lines(text))
+}
+
+/// The same for many lines, which are made while they are printed.
+pub(super) fn text_lines(texts: impl Iterator<Item = String>) -> Result<(), Problem> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut texts = texts;
+    let printed = texts.try_for_each(|text| writeln!(out, "{}", lines(&text)));
+    written(printed.and_then(|()| out.flush()))
 }
 
 /// Prints text for programs: unchanged, except on a terminal.
@@ -103,10 +111,11 @@ struct Escaping<W>(W);
 
 impl<W: Write> Write for Escaping<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let text = str::from_utf8(buffer).map_err(io::Error::other)?;
-        match text.chars().any(is_control) {
-            true => self.0.write_all(escaped(text).as_bytes())?,
-            false => self.0.write_all(buffer)?,
+        if is_plain(buffer) {
+            self.0.write_all(buffer)?;
+        } else {
+            let text = str::from_utf8(buffer).map_err(io::Error::other)?;
+            self.0.write_all(escaped(text).as_bytes())?;
         }
         Ok(buffer.len())
     }
