@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tests::bus::Bus;
 
+use crate::memory::Memory;
 use crate::process::binary;
 
 /// A libvirt URI without a daemon: the agent uses its stored versions.
@@ -108,16 +109,8 @@ impl Agent {
             .clone()
     }
 
-    /// Resident memory in KiB, with and without file pages.
-    pub(crate) fn memory(&self) -> Result<(u64, u64)> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = fs::read_to_string(Path::new(&path))?;
-        let of = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-            line.split_whitespace().next()?.parse().ok()
-        };
-        let all = of("VmRSS:").context("no VmRSS")?;
-        Ok((all, of("RssAnon:").context("no RssAnon")?))
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        Memory::of(self.child.id())
     }
 }
 

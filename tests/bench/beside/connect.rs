@@ -3,10 +3,11 @@
 //! libvirt passes a transport no arguments and only a few environment variables. So both are measured in a mount namespace, which
 //! `tests/bench/run` makes, with a `/run` that has the sockets of that libvirtd and of a private bus where clients look for them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::parent_id;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use planner::plan::PlanInput;
 use planner::recipe::Recipes;
 use planner::rewrite::rewrite;
 
-use crate::libvirt::{OTHER, Stand, guest};
-use crate::measure::{Pair, alternate};
+use crate::libvirt::{GPU, MARK, OTHER, Stand, guest};
+use crate::measure::{Pair, alternate, digits};
 use crate::process::{Unavailable, binary, says};
 use crate::row::Row;
 
@@ -26,14 +27,20 @@ const ROUNDS: usize = 200;
 /// Calls of one connection.
 const CALLS: usize = 2000;
 const DIRECT: &str = "qemu+unix:///system?socket=/run/libvirt/libvirt-sock";
-const GPU: &str = "0010";
-const MARK: &str = "urn:variantd:1";
+
+/// The bytes of a volume, and the most that the ratio of times may be: 0.9 of the throughput.
+const VOLUME: usize = 1 << 30;
+const STREAM: f64 = 1.0 / 0.9;
+const STREAMS: usize = 7;
+const MIB: usize = 1 << 20;
+/// The pool's folder in the daemon's tree.
+const POOL: &str = "/var/lib/libvirt/bench";
 
 /// Measures a pair.
 type Measure = fn(&Place) -> Result<Pair>;
 
 /// Rows with their other side and their limit, if they have one.
-const ROWS: [(&str, &str, Option<f64>, Measure); 4] = [
+const ROWS: [(&str, &str, Option<f64>, Measure); 6] = [
     (
         "`virsh define` of a GPU guest over `variantd-connect`, complete when it returns",
         "`virsh define` of such a guest over libvirt's socket, not completed",
@@ -58,6 +65,18 @@ const ROWS: [(&str, &str, Option<f64>, Measure); 4] = [
         Some(1.05),
         calls,
     ),
+    (
+        "`virsh vol-download` of 1 GiB over `variantd-connect`",
+        "the same over libvirt's socket",
+        Some(STREAM),
+        download,
+    ),
+    (
+        "`virsh vol-upload` of 1 GiB over `variantd-connect`",
+        "the same over libvirt's socket",
+        Some(STREAM),
+        upload,
+    ),
 ];
 
 /// The sockets at their places in this namespace.
@@ -77,7 +96,7 @@ pub(crate) fn rows() -> Vec<Row> {
             Ok(place) => measure(place),
             Err(why) => Err(Unavailable(why.clone()).into()),
         };
-        let reach = limit.map_or("-".to_owned(), |limit| format!("at most {limit}"));
+        let reach = limit.map_or("-".to_owned(), |limit| format!("at most {}", digits(limit)));
         Row::compared(work, beside, limit, &reach, pair)
     };
     ROWS.map(row).into()
@@ -221,5 +240,86 @@ fn calls(place: &Place) -> Result<Pair> {
     };
     let pair = alternate(20, || run(&place.transport), || run(DIRECT));
     place.virsh(DIRECT, &["undefine", "bench-0003"])?;
+    pair
+}
+
+/// A volume in a pool of libvirt, and a file of the same length.
+struct Volume<'a> {
+    place: &'a Place,
+    file: PathBuf,
+}
+
+impl<'a> Volume<'a> {
+    fn new(place: &'a Place) -> Result<Self> {
+        let daemon = &place.stand.daemon;
+        daemon.output("mkdir", &["-p", POOL])?;
+        daemon.output("mount", &["-t", "tmpfs", "tmpfs", POOL])?;
+        let virsh = |words: &str| place.virsh(DIRECT, &[words]);
+        virsh(&format!("pool-create-as bench dir --target {POOL}"))?;
+        virsh(&format!(
+            "vol-create-as bench volume {VOLUME}b --format raw"
+        ))?;
+        let file = place.stand.scene.path("volume");
+        let mut written = BufWriter::new(File::create(&file)?);
+        for index in 0..VOLUME / MIB {
+            // No two parts are the same, and none is a hole.
+            let part: Vec<u8> = (0..MIB)
+                .map(|byte| (byte * 7 + index * 13 + 1) as u8 | 1)
+                .collect();
+            written.write_all(&part)?;
+        }
+        written.flush()?;
+        Ok(Self { place, file })
+    }
+
+    fn run(&self, uri: &str, verb: &str, file: &Path) -> Result<Duration> {
+        let command = format!("{verb} --pool bench volume {}", file.display());
+        let (_, time) = self.place.virsh(uri, &[&command])?;
+        Ok(time)
+    }
+
+    /// The volume, or its copy, must be equal to the file.
+    fn check(&self, other: &Path) -> Result<()> {
+        let mut cmp = Command::new("cmp");
+        says(cmp.arg(&self.file).arg(other), None)?;
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        self.place.virsh(DIRECT, &["pool-destroy bench"])?;
+        self.place.stand.daemon.output("umount", &[POOL])?;
+        Ok(fs::remove_file(self.file)?)
+    }
+}
+
+fn upload(place: &Place) -> Result<Pair> {
+    let volume = Volume::new(place)?;
+    let kept = place.stand.daemon.path(&format!("{POOL}/volume"));
+    let run = |uri: &str| {
+        let time = volume.run(uri, "vol-upload", &volume.file)?;
+        volume.check(&kept)?;
+        // The next upload has to write all of it again.
+        volume
+            .place
+            .virsh(DIRECT, &["vol-wipe --pool bench volume"])?;
+        Ok(time)
+    };
+    let pair = alternate(STREAMS, || run(&place.transport), || run(DIRECT));
+    volume.end()?;
+    pair
+}
+
+fn download(place: &Place) -> Result<Pair> {
+    let volume = Volume::new(place)?;
+    volume.run(DIRECT, "vol-upload", &volume.file)?;
+    let copy = place.stand.scene.path("copy");
+    let run = |uri: &str| {
+        let time = volume.run(uri, "vol-download", &copy)?;
+        volume.check(&copy)?;
+        fs::remove_file(&copy)?;
+        Ok(time)
+    };
+    let pair = alternate(STREAMS, || run(&place.transport), || run(DIRECT));
+    volume.end()?;
     pair
 }

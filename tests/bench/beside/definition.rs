@@ -102,13 +102,13 @@ fn outdated(text: &str) -> Result<String> {
 
 /// QEMU supports 128 cells; a guest with 16 such GPUs would have 130.
 pub(crate) fn rows() -> Vec<Row> {
-    [(4, "64 KB", 34), (15, "512 KB", 122)]
+    [(4, "64 KB", 34, 0.6), (15, "512 KB", 122, 0.4)]
         .into_iter()
-        .flat_map(|(gpus, size, cells)| of_size(gpus, size, cells))
+        .flat_map(|(gpus, size, cells, limit)| of_size(gpus, size, cells, limit))
         .collect()
 }
 
-fn of_size(gpus: usize, size: &str, cells: usize) -> [Row; 2] {
+fn of_size(gpus: usize, size: &str, cells: usize, limit: f64) -> [Row; 2] {
     let work = Work::new(gpus);
     let length = work.as_ref().map_or(0, |work| work.old.len() >> 10);
     let pair = |compare: fn(&Work) -> Result<Pair>| match &work {
@@ -120,7 +120,7 @@ fn of_size(gpus: usize, size: &str, cells: usize) -> [Row; 2] {
         Row::ratio(
             &format!("{what}, whole process, host read"),
             "`xmllint --format` on it",
-            0.7,
+            limit,
             pair(process),
         ),
         Row::ratio(

@@ -29,13 +29,13 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::ratio(
             "list and read all of a host with 4,096 functions (generated sysfs)",
             "`lspci -D -vv` on the same tree",
-            0.5,
+            0.25,
             with(list),
         ),
         Row::ratio(
             "AtomicOps verdict for all of its 3,584 endpoints",
             "`lspci -D -vvv`",
-            0.5,
+            0.3,
             with(verdicts),
         ),
     ]

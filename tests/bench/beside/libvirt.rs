@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use tempfile::TempDir;
 use tests::lab::cache::Cache;
 use tests::lab::debian::{self, Suite};
@@ -17,12 +17,14 @@ use crate::agent::{Agent, Scene};
 use crate::measure::{Pair, alternate, digits};
 use crate::model;
 use crate::process::{Unavailable, rival, says};
-use crate::row::{Found, Row};
+use crate::row::Row;
+use crate::{many, memory};
 
 const DEFINES: usize = 200;
-const STARTS: usize = 5;
-/// The number of defined domains at an agent's start.
-const MANY: usize = 1000;
+/// The mark of a completed definition.
+pub(crate) const MARK: &str = "urn:variantd:1";
+/// The PCI domain of the host's GPU.
+pub(crate) const GPU: &str = "0010";
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// A device that no host has: the definition has the same length and is unrelated to the agent.
 pub(crate) const OTHER: &str = "0099";
@@ -31,7 +33,7 @@ pub(crate) const OTHER: &str = "0099";
 pub(crate) struct Stand {
     pub(crate) daemon: Daemon,
     pub(crate) virsh: PathBuf,
-    uri: String,
+    pub(crate) uri: String,
     pub(crate) scene: Scene,
     /// The folder with a short name for the socket.
     _folder: TempDir,
@@ -58,7 +60,7 @@ impl Stand {
         })
     }
 
-    fn virsh(&self, words: &[&str]) -> Result<(String, Duration)> {
+    pub(crate) fn virsh(&self, words: &[&str]) -> Result<(String, Duration)> {
         says(
             Command::new(&self.virsh)
                 .args(["-q", "-c", &self.uri])
@@ -111,30 +113,14 @@ pub(crate) fn guest(index: usize, segment: &str) -> String {
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    let stand = Stand::new();
-    let with = |pair: fn(&Stand) -> Result<Pair>| match &stand {
-        Ok(stand) => pair(stand),
-        Err(error) => Err(Unavailable(format!("{error:#}")).into()),
+    let stand = Stand::new().map_err(|error| format!("{error:#}"));
+    let stand = || match &stand {
+        Ok(stand) => Ok(stand),
+        Err(why) => Err(Unavailable(why.clone()).into()),
     };
-    let mut rows = defines(with(define));
-    for count in [1, 100, MANY] {
-        let pair = match &stand {
-            Ok(stand) => start(stand, count),
-            Err(error) => Err(Unavailable(format!("{error:#}")).into()),
-        };
-        let work = format!("agent start to its name on the bus with {count} defined domains");
-        let (limit, reach) = match count == MANY {
-            true => (Some(0.5), "at most 0.5".to_owned()),
-            false => (None, format!("only for {MANY}")),
-        };
-        let theirs = "`virsh list --all` plus `dumpxml` of each, one virsh";
-        rows.push(Row::compared(&work, theirs, limit, &reach, pair));
-    }
-    let memory = match &stand {
-        Ok(stand) => memory(stand),
-        Err(error) => Err(Unavailable(format!("{error:#}")).into()),
-    };
-    rows.extend(memories(memory));
+    let mut rows = defines(stand().and_then(define));
+    rows.extend(many::rows(&stand));
+    rows.extend(memory::rows(stand()));
     rows
 }
 
@@ -164,128 +150,16 @@ fn defines(pair: Result<Pair>) -> Vec<Row> {
 
 fn define(stand: &Stand) -> Result<Pair> {
     let (ours, other) = (stand.scene.path("ours.xml"), stand.scene.path("other.xml"));
-    fs::write(&ours, guest(1, "0010"))?;
+    fs::write(&ours, guest(1, GPU))?;
     fs::write(&other, guest(2, OTHER))?;
     let _agent = stand.agent()?;
     let name = |path: &PathBuf| path.display().to_string();
     let (ours, other) = (name(&ours), name(&other));
     alternate(
         DEFINES,
-        || stand.define("bench-0001", &ours, |text| text.contains("urn:variantd:1")),
+        || stand.define("bench-0001", &ours, |text| text.contains(MARK)),
         || stand.define("bench-0002", &other, |text| !text.is_empty()),
     )
-}
-
-fn start(stand: &Stand, count: usize) -> Result<Pair> {
-    let folder = tempfile::tempdir()?;
-    let file = |index: usize| folder.path().join(format!("{index}.xml"));
-    for index in 0..count {
-        fs::write(file(index), guest(index, OTHER))?;
-    }
-    let batch = |verb: &str| -> String {
-        let one = |index: usize| format!("{verb} {}; ", file(index).display());
-        (0..count).map(one).collect()
-    };
-    stand.virsh(&[&batch("define")])?;
-    let dump: String = (0..count)
-        .map(|index| format!("dumpxml bench-{index:04x}; "))
-        .collect();
-    let ours = || {
-        let start = Instant::now();
-        let agent = stand.scene.start()?;
-        let time = start.elapsed();
-        drop(agent);
-        Ok(time)
-    };
-    let theirs = || {
-        let (text, time) = stand.virsh(&[&format!("list --all; {dump}")])?;
-        ensure!(
-            text.matches("<domain ").count() == count,
-            "virsh dumps not all"
-        );
-        Ok(time)
-    };
-    let pair = alternate(STARTS, ours, theirs);
-    let gone: String = (0..count)
-        .map(|index| format!("undefine bench-{index:04x}; "))
-        .collect();
-    stand.virsh(&[&gone])?;
-    pair
-}
-
-/// KiB at the start, after 1,000, after 10,000 and after 20,000 events.
-fn memory(stand: &Stand) -> Result<[(u64, u64); 4]> {
-    let file = stand.scene.path("ours.xml");
-    fs::write(&file, guest(1, "0010"))?;
-    let agent = stand.agent()?;
-    thread::sleep(Duration::from_secs(3));
-    let idle = agent.memory()?;
-    stand.virsh(&["define", &file.display().to_string()])?;
-    thread::sleep(Duration::from_secs(3));
-    let completed = stand.virsh(&["dumpxml", "bench-0001"])?.0;
-    ensure!(
-        completed.contains("urn:variantd:1"),
-        "the guest was not completed"
-    );
-    fs::write(&file, completed)?;
-    let batch = format!("define {}; ", file.display()).repeat(500);
-    let after = |events: usize| -> Result<(u64, u64)> {
-        for _ in 0..events / 500 {
-            stand.virsh(&[&batch])?;
-        }
-        thread::sleep(Duration::from_secs(1));
-        agent.memory()
-    };
-    let taken = [idle, after(1000)?, after(9000)?, after(10_000)?];
-    stand.virsh(&["undefine", "bench-0001"])?;
-    Ok(taken)
-}
-
-fn memories(found: Result<[(u64, u64); 4]>) -> Vec<Row> {
-    let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
-    let row = |work, reach, found| Row {
-        work,
-        beside: "-".to_owned(),
-        reach,
-        found,
-    };
-    let (idle, grown) = match found {
-        Ok([idle, first, last, twice]) => (
-            Found::Words {
-                text: format!(
-                    "{} MiB resident, {} MiB of them its own (not mapped from files)",
-                    mib(idle.0),
-                    mib(idle.1)
-                ),
-                met: idle.0 <= 12 << 10,
-            },
-            Found::Words {
-                text: format!(
-                    "{} MiB after 1,000, {} after 10,000, {} after 20,000 (its own: {}, {} and {})",
-                    mib(first.0),
-                    mib(last.0),
-                    mib(twice.0),
-                    mib(first.1),
-                    mib(last.1),
-                    mib(twice.1)
-                ),
-                met: last.0 <= first.0 + 256,
-            },
-        ),
-        Err(error) => (Found::of_error(&error), Found::of_error(&error)),
-    };
-    vec![
-        row(
-            "memory of the agent, idle".to_owned(),
-            "at most 12 MiB".to_owned(),
-            idle,
-        ),
-        row(
-            "the same after 10,000 define events".to_owned(),
-            "no growth after the first 1,000".to_owned(),
-            grown,
-        ),
-    ]
 }
 
 const GUEST: &str = "\

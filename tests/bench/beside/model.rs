@@ -146,6 +146,11 @@ fn fill(device: &Path) -> Result<()> {
 
 /// A guest with this number of the GPUs of [`gpus`], as a user writes it.
 pub(crate) fn guest(gpus: usize) -> String {
+    guest_with(0..gpus)
+}
+
+/// A guest with these of the GPUs of [`gpus`].
+pub(crate) fn guest_with(gpus: std::ops::Range<usize>) -> String {
     let hostdev = |index: usize| {
         format!(
             "    <hostdev mode='subsystem' type='pci' managed='yes'>\n      <source>\n        \
@@ -153,7 +158,7 @@ pub(crate) fn guest(gpus: usize) -> String {
             segment(index)
         )
     };
-    let hostdevs: String = (0..gpus).map(hostdev).collect();
+    let hostdevs: String = gpus.map(hostdev).collect();
     GUEST.replace("    HOSTDEVS\n", &hostdevs)
 }
 

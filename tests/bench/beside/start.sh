@@ -2,7 +2,7 @@
 # hook, in turns. libvirt looks for hooks when it starts, so each turn restarts it. Prints 'hook NANOSECONDS', 'script' and 'none'.
 . /root/scenario/lib.sh
 link=/etc/libvirt/hooks/qemu.d/variantd
-rounds=${ROUNDS:-8}
+rounds=${ROUNDS:-20}
 restore() { remove_guests d0; set_driver $GPU0; ln -sf /usr/sbin/variantd-hook $link; systemctl restart libvirtd; }
 trap restore EXIT
 agent_settings
