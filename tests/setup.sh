@@ -59,11 +59,9 @@ has_cargo() {
 
 # compile_quickly: packages under test are built in less than half of the time of those for hosts; what they do is the same
 compile_quickly() {
-    local profile
-    # Packages of commits before 0.2.0, which the lab installs to upgrade them, are built with the profile 'release'.
-    for profile in PACKAGED RELEASE; do
-        export "CARGO_PROFILE_${profile}_LTO=off" "CARGO_PROFILE_${profile}_OPT_LEVEL=1" "CARGO_PROFILE_${profile}_CODEGEN_UNITS=16"
-    done
+    export VARIANTD_PACKAGE_PROFILE=release CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+    # Packages of earlier commits, which the lab upgrades, have these settings in 'release'.
+    export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 }
 
 # need_lints: leaves cargo's fmt and clippy in PATH; rustup has them as components, Debian 12 as packages
