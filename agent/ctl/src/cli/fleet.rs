@@ -1,6 +1,7 @@
 //! `variantctl plan` for many hosts: the hosts on which a guest fits, and the differences between them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,15 +26,15 @@ struct Line<'a> {
     host: Cow<'a, str>,
     word: &'static str,
     findings: &'a [Finding],
-    differences: Vec<Finding>,
+    differences: &'a [Finding],
 }
 
 /// The results in the order of the hosts. Each is made when it is needed: of a million hosts only the answers are in memory.
 struct Lines<'a> {
     hosts: &'a [PathBuf],
     asked: &'a [Asked],
-    /// The additions of the first host on which the guest fits: each host is compared with it.
-    reference: Option<&'a Arc<Shape>>,
+    /// What differs from the first host on which the guest fits, once for each shape: equal shapes are shared.
+    differences: BTreeMap<*const Shape, Vec<Finding>>,
 }
 
 /// How many hosts have each result, and the first on which the guest fits.
@@ -74,11 +75,7 @@ pub(super) fn run(cli: &Cli, request: &Request) -> Result<(), Problem> {
         ));
     });
     drop(progress);
-    let lines = Lines {
-        hosts: &hosts,
-        asked: &asked,
-        reference: asked.iter().find_map(|one| one.shape.as_ref()),
-    };
+    let lines = Lines::new(&hosts, &asked);
     match cli.json {
         true => print_json(&lines)?,
         false => output::text_lines(table(&lines).chain([summary(&lines)]))?,
@@ -130,13 +127,42 @@ fn snapshots(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
 }
 
 impl<'a> Lines<'a> {
-    fn iter(&self) -> impl Iterator<Item = Line<'a>> + use<'a> {
-        let (hosts, reference) = (self.hosts, self.reference);
-        let line = move |(host, asked): (&'a PathBuf, _)| Line::of(host, asked, reference);
-        hosts.iter().zip(self.asked).map(line)
+    fn new(hosts: &'a [PathBuf], asked: &'a [Asked]) -> Self {
+        let mut differences = BTreeMap::new();
+        let shapes = || asked.iter().filter_map(|one| one.shape.as_ref());
+        if let Some(reference) = shapes().next() {
+            for shape in shapes() {
+                let found = differences.entry(Arc::as_ptr(shape));
+                found.or_insert_with(|| shape.differences(reference));
+            }
+        }
+        Self {
+            hosts,
+            asked,
+            differences,
+        }
     }
 
-    fn tally(&self) -> Tally<'a> {
+    fn iter(&self) -> impl Iterator<Item = Line<'_>> {
+        self.hosts.iter().zip(self.asked).map(|(host, asked)| {
+            let differences = asked
+                .shape
+                .as_ref()
+                .map(|shape| &*self.differences[&Arc::as_ptr(shape)]);
+            Line {
+                host: host.to_string_lossy(),
+                word: match differences {
+                    None => "no",
+                    Some([]) => "fits",
+                    Some(_) => "differs",
+                },
+                findings: &asked.findings,
+                differences: differences.unwrap_or_default(),
+            }
+        })
+    }
+
+    fn tally(&self) -> Tally<'_> {
         let mut tally = Tally::default();
         for line in self.iter() {
             match line.word {
@@ -152,33 +178,12 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl<'a> Line<'a> {
-    fn of(host: &'a Path, asked: &'a Asked, reference: Option<&Arc<Shape>>) -> Self {
-        let differences = match (&asked.shape, reference) {
-            // Equal shapes are shared.
-            (Some(shape), Some(reference)) if !Arc::ptr_eq(shape, reference) => {
-                shape.differences(reference)
-            }
-            _ => Vec::new(),
-        };
-        let word = match (&asked.shape, differences.is_empty()) {
-            (None, _) => "no",
-            (Some(_), true) => "fits",
-            (Some(_), false) => "differs",
-        };
-        Self {
-            host: host.to_string_lossy(),
-            word,
-            findings: &asked.findings,
-            differences,
-        }
-    }
-
+impl Line<'_> {
     fn text(&self, width: usize) -> String {
         let found: Vec<String> = self
             .findings
             .iter()
-            .chain(&self.differences)
+            .chain(self.differences)
             .map(sentence)
             .collect();
         let text = format!(
@@ -202,7 +207,7 @@ impl<'a> Line<'a> {
     }
 }
 
-fn table<'a>(lines: &Lines<'a>) -> impl Iterator<Item = String> + use<'a> {
+fn table(lines: &Lines<'_>) -> impl Iterator<Item = String> {
     let width = |host: &PathBuf| host.to_string_lossy().chars().count();
     let width = lines.hosts.iter().map(width).max().unwrap_or(0);
     lines.iter().map(move |line| line.text(width))

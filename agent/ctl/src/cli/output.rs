@@ -27,9 +27,8 @@ pub(super) fn text(text: &str) -> Result<(), Problem> {
 }
 
 /// The same for many lines, which are made while they are printed.
-pub(super) fn text_lines(texts: impl Iterator<Item = String>) -> Result<(), Problem> {
+pub(super) fn text_lines(mut texts: impl Iterator<Item = String>) -> Result<(), Problem> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut texts = texts;
     let printed = texts.try_for_each(|text| writeln!(out, "{}", lines(&text)));
     written(printed.and_then(|()| out.flush()))
 }
