@@ -263,11 +263,13 @@ class Store {
         let job: Job;
         try {
             job = await this.agentBus().job(path);
-            /* A reply may be handled after the signal that its sender has left the bus, and before it is known who sends on a new connection. */
-            if (this.bus === bus && owner === null && this.owner !== null)
-                await this.readJob(path);
-            if (this.bus !== bus || this.owner !== owner)
+            /* A reply may be handled after the signal that its sender has left the bus. */
+            if (this.bus !== bus || this.owner !== owner) {
+                /* On a new connection it was not known yet who sends. */
+                if (this.bus === bus && owner === null)
+                    await this.readJob(path);
                 return;
+            }
         } catch (error) {
             if (Fault.of(error).kind === "denied")
                 this.set({ jobs: this.state.jobs.map(one => one.path !== path || isEnd(one) ? one : { ...one, lost: "access" }) });
