@@ -15,6 +15,8 @@ use crate::process::{binary, rival, run, says};
 use crate::row::Row;
 
 const ROUNDS: usize = 200;
+/// The name of the guests.
+const GUEST: &str = "bench";
 const SCRIPT: &str = "an empty `bash` hook script";
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -74,12 +76,12 @@ impl Unrelated {
 
     /// A call of the hook.
     pub(crate) fn hook(&self) -> Result<Command> {
-        Ok(command(&binary("variantd-hook")?, &self.scene))
+        Ok(command(&binary("variantd-hook")?, &self.scene, GUEST))
     }
 
     /// The same call of the other hook.
     pub(crate) fn script(&self) -> Result<Command> {
-        Ok(command(&script(&self.scene)?, &self.scene))
+        Ok(command(&script(&self.scene)?, &self.scene, GUEST))
     }
 }
 
@@ -122,12 +124,12 @@ fn prepared_guest() -> Result<Pair> {
 fn compare(scene: &Scene, input: &Path, agent: Option<&Agent>) -> Result<Pair> {
     let (hook, script) = (binary("variantd-hook")?, script(scene)?);
     let ours = || {
-        let time = call(&hook, scene, input)?;
+        let time = call(&hook, scene, GUEST, input)?;
         ensure!(scene.path("run/called").exists(), "the hook has not run");
         ensure!(agent.is_none_or(|agent| !agent.log().contains("refused")));
         Ok(time)
     };
-    alternate(ROUNDS, ours, || call(&script, scene, input))
+    alternate(ROUNDS, ours, || call(&script, scene, GUEST, input))
 }
 
 fn script(scene: &Scene) -> Result<PathBuf> {
@@ -138,18 +140,14 @@ fn script(scene: &Scene) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The hook before this guest's start, as libvirt calls it.
+/// The hook before this guest's start.
 pub(crate) fn start(scene: &Scene, guest: &str, input: &Path) -> Result<Duration> {
-    succeed(&mut of(&binary("variantd-hook")?, scene, guest), input)
-}
-
-fn call(program: &Path, scene: &Scene, input: &Path) -> Result<Duration> {
-    succeed(&mut command(program, scene), input)
+    call(&binary("variantd-hook")?, scene, guest, input)
 }
 
 /// One call as by libvirt; hook and script must exit 0 without output.
-fn succeed(command: &mut Command, input: &Path) -> Result<Duration> {
-    let (output, time) = run(command, Some(input))?;
+fn call(program: &Path, scene: &Scene, guest: &str, input: &Path) -> Result<Duration> {
+    let (output, time) = run(&mut command(program, scene, guest), Some(input))?;
     let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
         output.status.success() && printed.is_empty(),
@@ -160,11 +158,7 @@ fn succeed(command: &mut Command, input: &Path) -> Result<Duration> {
     Ok(time)
 }
 
-fn command(program: &Path, scene: &Scene) -> Command {
-    of(program, scene, "bench")
-}
-
-fn of(program: &Path, scene: &Scene, guest: &str) -> Command {
+fn command(program: &Path, scene: &Scene, guest: &str) -> Command {
     let mut command = Command::new(program);
     command
         .args([guest, "prepare", "begin", "-"])

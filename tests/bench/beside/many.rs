@@ -158,9 +158,7 @@ fn delay(stand: &Stand) -> Result<(String, bool)> {
     let drivers = stand.scene.path("host/sys/bus/pci/drivers");
     fs::create_dir_all(drivers.join("nvgrace_gpu_vfio_pci"))?;
     let agent = stand.agent()?;
-    let begun = Instant::now();
-    guests.define(stand)?;
-    wait(stand, HELD, begun)?;
+    until_complete(stand, &guests)?;
     fs::write(&input, stand.virsh(&["dumpxml", &name])?.0)?;
     drop(agent);
 
@@ -225,53 +223,52 @@ fn preparations(stand: &Stand) -> Result<f64> {
 
 fn burst(stand: &Stand) -> Result<Pair> {
     let completed = Guests::new(0..BURST, GPU)?;
-    let others = Guests::new(OTHERS..OTHERS + BURST, OTHER)?;
     let _agent = stand.agent()?;
-    let ours = || {
-        let start = Instant::now();
-        completed.define(stand)?;
-        for index in completed.indices.clone() {
-            wait(stand, index, start)?;
-        }
-        let time = start.elapsed();
+    beside_others(stand, || {
+        let time = until_complete(stand, &completed)?;
         completed.undefine(stand)?;
         Ok(time)
-    };
-    let theirs = || {
-        let time = others.define(stand)?;
-        others.undefine(stand)?;
-        Ok(time)
-    };
-    alternate(BURSTS, ours, theirs)
+    })
 }
 
 /// What libvirt alone needs for the definitions that the agent made.
 fn validated(stand: &Stand) -> Result<Pair> {
     let completed = Guests::new(0..BURST, GPU)?;
-    let others = Guests::new(OTHERS..OTHERS + BURST, OTHER)?;
     let agent = stand.agent()?;
-    let begun = Instant::now();
-    completed.define(stand)?;
+    until_complete(stand, &completed)?;
     for index in completed.indices.clone() {
-        wait(stand, index, begun)?;
         let (text, _) = stand.virsh(&["dumpxml", "--inactive", &name(index)])?;
         fs::write(completed.file(index), text)?;
     }
     completed.undefine(stand)?;
     drop(agent);
-    let ours = || {
+    beside_others(stand, || {
         let define =
             |index: usize| format!("define --validate {}", completed.file(index).display());
         let (_, time) = completed.each(stand, define)?;
         completed.undefine(stand)?;
         Ok(time)
-    };
-    let theirs = || {
+    })
+}
+
+/// Compares the work with the definition of as many guests that are not completed.
+fn beside_others(stand: &Stand, ours: impl FnMut() -> Result<Duration>) -> Result<Pair> {
+    let others = Guests::new(OTHERS..OTHERS + BURST, OTHER)?;
+    alternate(BURSTS, ours, || {
         let time = others.define(stand)?;
         others.undefine(stand)?;
         Ok(time)
-    };
-    alternate(BURSTS, ours, theirs)
+    })
+}
+
+/// Defines the guests and returns when the agent has completed all of them.
+fn until_complete(stand: &Stand, guests: &Guests) -> Result<Duration> {
+    let start = Instant::now();
+    guests.define(stand)?;
+    for index in guests.indices.clone() {
+        wait(stand, index, start)?;
+    }
+    Ok(start.elapsed())
 }
 
 /// Waits until the definition in libvirt's folder is complete.
