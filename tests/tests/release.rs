@@ -13,6 +13,7 @@ mkdir -p "$out"
 case $* in
 *--rpm*) name=variantd-1.2.3-1.x86_64.rpm policy=variantd-selinux-1.2.3-1.noarch.rpm ;;
 *arm64*) name=variantd_1.2.3_arm64.deb ;;
+*'--arch all'*) name=cockpit-variantd_1.2.3_all.deb ;;
 *) name=variantd_1.2.3_amd64.deb ;;
 esac
 for one in ${policy-} "$name"; do
@@ -180,6 +181,7 @@ fn a_release_has_what_was_built_and_its_signature_verifies() {
         [
             "SHA256SUMS",
             "SHA256SUMS.asc",
+            "cockpit-variantd_1.2.3_all.deb",
             "variantd-1.2.3-1.x86_64.rpm",
             "variantd-1.2.3.provenance.json",
             "variantd-1.2.3.sbom.cdx.json",
@@ -192,7 +194,7 @@ fn a_release_has_what_was_built_and_its_signature_verifies() {
     let text = fs::read_to_string(scene.out().join("variantd-1.2.3.provenance.json"));
     let statement: serde_json::Value =
         serde_json::from_str(&text.expect("the statement")).expect("JSON");
-    assert_eq!(statement["subject"].as_array().map(Vec::len), Some(6));
+    assert_eq!(statement["subject"].as_array().map(Vec::len), Some(7));
     let output = scene.command("git").args(["rev-parse", "HEAD"]).output();
     let commit = String::from_utf8(output.expect("git").stdout).expect("UTF-8");
     let sources = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];
