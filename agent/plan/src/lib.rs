@@ -9,6 +9,7 @@ mod foreign;
 pub mod from_libvirt;
 pub mod json;
 pub mod layout;
+mod lines;
 mod other_guest;
 pub mod plan;
 pub mod recipe;

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use domain::edit::Edit;
 
+use crate::lines;
+
 /// Lines of a diff.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines {
@@ -74,10 +76,8 @@ impl Removed {
                 }),
             }
         }
-        let diff = similar::TextDiff::from_lines(text, after);
         let mut lines = Lines::default();
-        let changes = diff.ops().iter();
-        for op in changes {
+        for op in lines::diff(&lines::of(text), &lines::of(after)) {
             if op.tag() != similar::DiffTag::Equal {
                 lines.removed += op.old_range().len();
                 lines.added += op.new_range().len();

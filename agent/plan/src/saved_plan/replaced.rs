@@ -4,25 +4,26 @@
 
 use std::ops::Range;
 
-use similar::{ChangeTag, DiffOp, TextDiff};
+use similar::{ChangeTag, DiffOp};
 
 use super::diff::{CONTEXT, Hunk, NO_NEWLINE, reason};
+use crate::lines;
 use crate::plan::Change;
 
 /// The diff from `text` to `after`, where `changes` turn `base` into `after`.
 pub(super) fn hunks(text: &str, base: &str, after: &str, changes: &[Change]) -> Vec<Hunk> {
-    let diff = TextDiff::from_lines(text, after);
+    let (old, new) = (lines::of(text), lines::of(after));
     let mut untold: Vec<(&Change, Vec<Range<usize>>)> =
-        changes.iter().zip(lines(base, changes)).collect();
-    let groups = diff.grouped_ops(CONTEXT);
+        changes.iter().zip(contributed(base, changes)).collect();
+    let groups = similar::group_diff_ops(lines::diff(&old, &new), CONTEXT);
     groups
         .iter()
-        .map(|ops| hunk(&diff, ops, &mut untold))
+        .map(|ops| hunk((&old, &new), ops, &mut untold))
         .collect()
 }
 
-fn hunk<'a>(
-    diff: &TextDiff<'a, 'a, str>,
+fn hunk(
+    (old, new): (&[&str], &[&str]),
     ops: &[DiffOp],
     untold: &mut Vec<(&Change, Vec<Range<usize>>)>,
 ) -> Hunk {
@@ -34,7 +35,7 @@ fn hunk<'a>(
         lines: Vec::new(),
         reasons: Vec::new(),
     };
-    for line in ops.iter().flat_map(|op| diff.iter_changes(op)) {
+    for line in ops.iter().flat_map(|op| op.iter_changes(old, new)) {
         let sign = match line.tag() {
             ChangeTag::Equal => ' ',
             ChangeTag::Delete => '-',
@@ -47,9 +48,10 @@ fn hunk<'a>(
             hunk.reasons
                 .extend(here.map(|(change, _)| reason(change, at, false)));
         }
-        let bare = line.value().trim_end_matches('\n');
+        let text = line.value();
+        let bare = text.trim_end_matches('\n');
         hunk.lines.push(format!("{sign}{bare}"));
-        if line.missing_newline() {
+        if bare.len() == text.len() {
             hunk.lines.push(NO_NEWLINE.to_owned());
         }
     }
@@ -57,7 +59,7 @@ fn hunk<'a>(
 }
 
 /// The lines of the completed text to which each change contributes.
-fn lines(base: &str, changes: &[Change]) -> Vec<Vec<Range<usize>>> {
+fn contributed(base: &str, changes: &[Change]) -> Vec<Vec<Range<usize>>> {
     let numbered = changes.iter().enumerate();
     let mut edits: Vec<_> = numbered
         .flat_map(|(number, change)| change.edits.iter().map(move |edit| (number, edit)))
