@@ -16,7 +16,7 @@ use domain::code::Code;
 
 /// Unchanged lines around a change.
 pub(super) const CONTEXT: usize = 2;
-pub(super) const NO_NEWLINE: &str = "\\ No newline at end of file";
+const NO_NEWLINE: &str = "\\ No newline at end of file";
 
 /// One hunk of a unified diff.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,19 @@ pub struct Reason {
     pub text: String,
     /// An earlier line has the same reason.
     pub again: bool,
+}
+
+impl Hunk {
+    /// Adds a line of the texts, after ' ', '-' or '+'.
+    pub(super) fn line(&mut self, kind: char, line: &str) {
+        let bare = line.strip_suffix('\n');
+        self.lines.push(format!("{kind}{}", bare.unwrap_or(line)));
+        if bare.is_none() {
+            self.lines.push(NO_NEWLINE.to_owned());
+        }
+        self.old_lines += usize::from(kind != '+');
+        self.new_lines += usize::from(kind != '-');
+    }
 }
 
 /// The diff of `text` that `changes` make.
@@ -108,30 +121,18 @@ impl<'a> Draft<'a> {
             self.hunk.reasons.push(reason);
         }
         for line in &self.old.lines[piece.old.clone()] {
-            self.line('-', line);
+            self.hunk.line('-', line);
         }
         for line in &piece.new {
-            self.line('+', line);
+            self.hunk.line('+', line);
         }
         self.at = piece.old.end;
     }
 
     fn context(&mut self, to: usize) {
         for line in &self.old.lines[self.at..to] {
-            self.line(' ', line);
+            self.hunk.line(' ', line);
         }
-    }
-
-    fn line(&mut self, kind: char, line: &str) {
-        let bare = line.strip_suffix('\n');
-        self.hunk
-            .lines
-            .push(format!("{kind}{}", bare.unwrap_or(line)));
-        if bare.is_none() {
-            self.hunk.lines.push(NO_NEWLINE.to_owned());
-        }
-        self.hunk.old_lines += usize::from(kind != '+');
-        self.hunk.new_lines += usize::from(kind != '-');
     }
 
     fn finish(mut self, pieces: &[Piece<'_>]) -> Hunk {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::lines;
 use crate::plan::Change;
 use domain::edit::{self, Edit};
 
@@ -50,7 +51,7 @@ pub(super) fn pieces<'a>(old: &Lines<'_>, changes: &'a [Change]) -> Vec<Piece<'a
 
 impl<'a> Lines<'a> {
     pub(super) fn of(text: &'a str) -> Self {
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let lines = lines::of(text);
         let starts = lines.iter().scan(0, |at, line| {
             let start = *at;
             *at += line.len();

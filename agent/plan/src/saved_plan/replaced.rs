@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use similar::{ChangeTag, DiffOp};
 
-use super::diff::{CONTEXT, Hunk, NO_NEWLINE, reason};
+use super::diff::{CONTEXT, Hunk, reason};
 use crate::lines;
 use crate::plan::Change;
 
@@ -29,9 +29,9 @@ fn hunk(
 ) -> Hunk {
     let mut hunk = Hunk {
         old_start: ops.first().map_or(0, |op| op.old_range().start) + 1,
-        old_lines: ops.iter().map(|op| op.old_range().len()).sum(),
+        old_lines: 0,
         new_start: ops.first().map_or(0, |op| op.new_range().start) + 1,
-        new_lines: ops.iter().map(|op| op.new_range().len()).sum(),
+        new_lines: 0,
         lines: Vec::new(),
         reasons: Vec::new(),
     };
@@ -48,12 +48,7 @@ fn hunk(
             hunk.reasons
                 .extend(here.map(|(change, _)| reason(change, at, false)));
         }
-        let text = line.value();
-        let bare = text.trim_end_matches('\n');
-        hunk.lines.push(format!("{sign}{bare}"));
-        if bare.len() == text.len() {
-            hunk.lines.push(NO_NEWLINE.to_owned());
-        }
+        hunk.line(sign, line.value());
     }
     hunk
 }
@@ -121,5 +116,15 @@ mod tests {
         let printed = hunks[0].reasons.iter().map(|r| (r.line, r.text.as_str()));
         assert_eq!(printed.collect::<Vec<_>>(), [(2, "\n new"), (4, "\n more")]);
         assert_eq!((hunks[0].old_lines, hunks[0].new_lines), (4, 5));
+    }
+
+    #[test]
+    fn a_carriage_return_ends_no_line() {
+        let (text, base) = ("<a>\n old\r kept\n</a>\n", "<a>\n</a>\n");
+        let changes = [change(3, "\n new")];
+        let after = apply(base, &changes[0].edits).expect("edits");
+        let hunks = hunks(text, base, &after, &changes);
+        assert_eq!(hunks[0].lines, [" <a>", "- old\r kept", "+ new", " </a>"]);
+        assert_eq!((hunks[0].old_lines, hunks[0].new_lines), (3, 3));
     }
 }
