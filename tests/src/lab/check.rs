@@ -135,6 +135,10 @@ pub fn run(
             push_all(&lab, &programs)?;
             outcome = run_one(&lab, scenario, choice.settings, deadline)?;
         }
+        if outcome.status != 0 {
+            // Before what it printed, whose last line says why it failed.
+            outcome.output.insert_str(0, &journal(&lab));
+        }
         outcome.print(scenario)?;
         failures.extend(outcome.failure().map(|why| format!("{scenario}: {why}")));
     }
@@ -311,6 +315,15 @@ fn run_one(lab: &Lab, scenario: &str, settings: &[Setting], deadline: Duration) 
         time: began.elapsed(),
         processor_time: lab.state().processor_time().saturating_sub(time_before),
     })
+}
+
+/// The warnings of variantd's units since the emulated host began, one a line.
+fn journal(lab: &Lab) -> String {
+    let script = "journalctl --boot --quiet --no-pager --priority warning --output short-monotonic --unit 'variantd*' | tail -n 40";
+    match Job::new(script).deadline(TIMEOUT).collect(lab.state()) {
+        Ok((_, printed)) => printed,
+        Err(error) => format!("the journal cannot be read: {error:#}\n"),
+    }
 }
 
 /// The number of reboots plus one.
