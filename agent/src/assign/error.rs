@@ -56,6 +56,10 @@ impl From<RebindError> for AssignError {
                 Code::BindFailed,
                 "run a kernel that has the driver, or name another one",
             ),
+            RebindError::Changed(_) => (
+                Code::BindFailed,
+                "retry; if that program manages the device as well, as driverctl does, leave the device to one of them",
+            ),
             _ if error.is_hung() => (Code::BindStuck, WAIT),
             _ if error.is_degraded() => (Code::BindDegraded, RETRY),
             _ if error.is_not_ready() => (

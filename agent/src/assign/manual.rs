@@ -144,7 +144,10 @@ impl Assigner {
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
         let driver = self.wanted(device, driver)?;
-        let _lock = self.lock_for_admin(device)?;
+        let _lock = match asker {
+            Asker::Reservation => self.lock_for_reservation(device)?,
+            _ => self.lock_for_admin(device)?,
+        };
         self.wait_until_stable([(device, &driver)], allowed)?;
         progress::begin().map_err(AssignError::Refused)?;
         let _work = self.at_work(device, Condition::Binding);
@@ -158,7 +161,10 @@ impl Assigner {
         driver: &DriverName,
         allowed: &[ServiceName],
     ) -> Result<Answer, AssignError> {
-        self.settle_manual(device)?;
+        match asker {
+            Asker::Reservation => self.settle_claim(device)?,
+            _ => self.settle_manual(device)?,
+        }
         progress::stage("loading the driver's module", 0.1);
         let manual_bind =
             self.manual_bind(device, bind::resolve(&*self.kernel, device, driver)?)?;

@@ -1,6 +1,8 @@
 //! Reservations in a directory, applied on a modelled kernel.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use kernel_glue::kernel::{Attribute, Kernel};
 use kernel_glue::model::Model;
@@ -301,6 +303,54 @@ fn reserved_device_is_claimed_bound_and_released_without_an_override() {
     released.expect("released");
     let text = scene.kernel.driver_override(address(GPU));
     assert_eq!(scene.kernel.driver(address(GPU)).expect("device"), None);
+    assert_eq!(text.expect("device"), None);
+}
+
+/// Longer than one pause of a wait.
+const LATER: Duration = Duration::from_millis(300);
+
+#[test]
+fn claim_and_bind_wait_for_each_other() {
+    let scene = without_driver();
+    scene.reserve(GPU, None).expect("reserved");
+    let records = Records::new(scene.directory.path().to_owned());
+    let while_locked = |work: &mut dyn FnMut()| {
+        let lock = records.lock(address(GPU)).expect("lock").expect("free");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(LATER);
+                drop(lock);
+            });
+            work();
+        });
+    };
+    while_locked(&mut || assert_eq!(scene.apply(), 0));
+    assert_eq!(scene.driver(GPU), VARIANT);
+    while_locked(&mut || assert_eq!(claimed(&scene).expect("bound by then"), None));
+}
+
+#[test]
+fn bind_waits_until_the_rule_has_written_the_override_of_a_claim() {
+    let scene = without_driver();
+    let before = scene.kernel.writes().len();
+    scene.reserve(GPU, None).expect("reserved");
+    claimed(&scene).expect("claimed").expect("a driver");
+    let not_in_force = thread::scope(|scope| {
+        let unit = scope.spawn(|| scene.apply());
+        thread::sleep(LATER);
+        assert_eq!(scene.kernel.writes().len(), before);
+        let name = Attribute::Override(address(GPU));
+        scene
+            .kernel
+            .write(&name, VARIANT)
+            .expect("as the rule does");
+        unit.join().expect("the unit")
+    });
+    assert_eq!(not_in_force, 0);
+    assert_eq!(scene.driver(GPU), VARIANT);
+    let released = scene.assigner.release_manually(address(GPU));
+    released.expect("released");
+    let text = scene.kernel.driver_override(address(GPU));
     assert_eq!(text.expect("device"), None);
 }
 

@@ -21,7 +21,7 @@ pub enum RebindError {
         errno: Errno,
     },
     /// Another program has changed the device's driver since its state was read. Nothing was written.
-    #[error("cannot bind '{0}': another program changed its driver; retry")]
+    #[error("cannot bind '{0}': another program changed its driver meanwhile")]
     Changed(PciAddress),
     /// Processes have the device's VFIO node open. Nothing was written.
     #[error("cannot unbind '{device}': in use through VFIO by {}", list(.processes))]

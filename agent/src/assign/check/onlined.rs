@@ -42,7 +42,7 @@ impl Budget {
     }
 
     /// Sleeps until the next read; false if no time is left.
-    fn pause(&mut self) -> bool {
+    pub(in crate::assign) fn pause(&mut self) -> bool {
         if self.left.is_zero() {
             return false;
         }
