@@ -255,8 +255,12 @@ fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&Driv
     }
 }
 
-/// Does the work for each device in its own thread; sequentially in this thread if no thread can be created.
+/// Does the work for each device in its own thread; sequentially in this thread if no thread can be created, and for a single
+/// device, because a thread takes longer than the check of a device that is bound already.
 pub(super) fn at_once<D: Sync, T: Send>(devices: &[D], work: impl Fn(&D) -> T + Sync) -> Vec<T> {
+    if let [device] = devices {
+        return vec![work(device)];
+    }
     thread::scope(|scope| {
         let work = &work;
         let begin = |held| {
