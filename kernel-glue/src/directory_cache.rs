@@ -82,6 +82,10 @@ impl Tree for DirectoryCache<'_> {
         }
     }
 
+    fn alone(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
+        self.root.bytes(path, cap)
+    }
+
     fn config(&self, path: &str) -> Result<Config, Failure> {
         match self.open(path) {
             Some(file) => self.printed(path, file.and_then(|file| Config::read(&file.into()))),

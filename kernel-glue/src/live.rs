@@ -215,8 +215,7 @@ impl Kernel for Live {
     }
 
     fn driver(&self, device: PciAddress) -> Result<Option<DriverName>, Errno> {
-        let dir = self.device_path(device)?;
-        match self.root.link_name(&format!("{dir}/driver")) {
+        match self.root.link_name(&format!("{DEVICES}/{device}/driver")) {
             // A driver whose name we do not accept must not look like no driver.
             Ok(name) => name.parse().map(Some).map_err(|_| Errno::EILSEQ),
             Err(failure) if failure.is_absent() => self.absent(device, Ok(None)),
@@ -225,8 +224,10 @@ impl Kernel for Live {
     }
 
     fn driver_override(&self, device: PciAddress) -> Result<Option<String>, Errno> {
-        let dir = self.device_path(device)?;
-        match self.root.text(&format!("{dir}/driver_override")) {
+        match self
+            .root
+            .text(&format!("{DEVICES}/{device}/driver_override"))
+        {
             Ok(text) => Ok(override_text(&text)),
             Err(failure) if failure.is_absent() => self.absent(device, Err(Errno::ENOENT)),
             Err(failure) => Err(errno(&failure)),

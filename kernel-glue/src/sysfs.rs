@@ -41,6 +41,11 @@ pub(crate) trait Tree {
     /// The content of a file of at most `cap` bytes; a larger one is a failure.
     fn bytes(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure>;
 
+    /// Like [`bytes`](Self::bytes), of a file that is the only one of its directory to be read.
+    fn alone(&self, path: &str, cap: usize) -> Result<Vec<u8>, Failure> {
+        self.bytes(path, cap)
+    }
+
     /// The first `length` bytes of a file, or all of a shorter one.
     fn head(&self, path: &str, length: usize) -> Result<Vec<u8>, Failure>;
 
@@ -367,8 +372,17 @@ fn resolve(root: &Path) -> ResolveFlag {
 /// A text file of at most `cap` bytes, without its final newline. The kernel writes no NUL; tools that record a host
 /// (hwloc) may leave some at the end of a value.
 pub(crate) fn text(tree: &dyn Tree, path: &str, cap: usize) -> Result<String, Failure> {
-    let mut text = String::from_utf8(tree.bytes(path, cap)?)
-        .map_err(|_| Failure::io("read", Path::new(path), not_utf8()))?;
+    plain(tree.bytes(path, cap)?, path)
+}
+
+/// Like [`text`], of a file that is the only one of its directory to be read.
+pub(crate) fn text_alone(tree: &dyn Tree, path: &str, cap: usize) -> Result<String, Failure> {
+    plain(tree.alone(path, cap)?, path)
+}
+
+fn plain(bytes: Vec<u8>, path: &str) -> Result<String, Failure> {
+    let mut text =
+        String::from_utf8(bytes).map_err(|_| Failure::io("read", Path::new(path), not_utf8()))?;
     text.truncate(text.trim_end_matches('\0').len());
     if text.ends_with('\n') {
         text.pop();

@@ -3,14 +3,40 @@
 //! Follows drivers/base/node.c and Documentation/ABI/stable/sysfs-devices-node.
 
 use super::Reader;
+use crate::failure::Failure;
 use crate::numa::{Node, Numa, NumaNode, RangeList};
+use crate::sysfs::{self, MAX_TEXT, Tree};
 
 const NODES: &str = "sys/devices/system/node";
+
+/// With more nodes, the two lists of [`Have`] save more than they cost.
+const FEW: usize = 4;
+
+/// How a file is read.
+type ReadText = fn(&dyn Tree, &str, usize) -> Result<String, Failure>;
+
+/// The nodes that have something; `None` if that is unknown. On a Grace host most nodes are of generic initiators and have
+/// neither, so that two of their three files are only read for a recording.
+#[derive(Default)]
+struct Have {
+    /// `has_cpu` (N_CPU, mm/vmstat.c): each node with an online CPU.
+    cpus: Option<RangeList>,
+    /// `has_memory` (N_MEMORY, mm/mm_init.c and mm/memory_hotplug.c): each node with present pages, of which `MemTotal` counts the
+    /// managed ones.
+    memory: Option<RangeList>,
+}
 
 impl Reader<'_> {
     pub(super) fn numa(&mut self) -> Numa {
         let online = self.online();
-        let nodes = online.iter().map(|id| self.node(*id, online.len()));
+        let have = match online.len() > FEW {
+            true => Have {
+                cpus: self.nodes_in("has_cpu"),
+                memory: self.nodes_in("has_memory"),
+            },
+            false => Have::default(),
+        };
+        let nodes = online.iter().map(|id| self.node(*id, online.len(), &have));
         Numa {
             nodes: nodes.collect(),
             generic_initiators: self.generic_initiators(),
@@ -32,18 +58,41 @@ impl Reader<'_> {
 
     /// `None` if there is no such file (before Linux 5.10), which differs from an empty one.
     fn generic_initiators(&mut self) -> Option<RangeList> {
-        let path = format!("{NODES}/has_generic_initiator");
+        self.nodes_in("has_generic_initiator")
+    }
+
+    /// The nodes in a list; `None` if the kernel has no such file.
+    fn nodes_in(&mut self, name: &str) -> Option<RangeList> {
+        let path = format!("{NODES}/{name}");
         let text = self.optional_text(&path)?;
         self.known(&path, text.parse().ok(), &text)
     }
 
-    fn node(&mut self, id: NumaNode, online: usize) -> Node {
+    fn node(&mut self, id: NumaNode, online: usize, have: &Have) -> Node {
         let dir = format!("{NODES}/node{id}");
+        let path = |name: &str| format!("{dir}/{name}");
+        let has = |nodes: &Option<RangeList>| {
+            nodes.as_ref().is_none_or(|nodes| nodes.contains(id.into()))
+        };
+        let (mut cpus, mut memory_kib) = (RangeList::default(), 0);
+        let (has_cpus, has_memory) = (has(&have.cpus), has(&have.memory));
+        match has_cpus {
+            true => cpus = self.cpus(&path("cpulist")),
+            false => self.tree.tap(&dir, &["cpulist"]),
+        }
+        match has_memory {
+            true => memory_kib = self.memory(&path("meminfo")),
+            false => self.tree.tap(&dir, &["meminfo"]),
+        }
+        let read = match has_cpus || has_memory {
+            true => sysfs::text,
+            false => sysfs::text_alone,
+        };
         Node {
             id,
-            cpus: self.cpus(&format!("{dir}/cpulist")),
-            memory_kib: self.memory(&format!("{dir}/meminfo")),
-            distances: self.distances(&format!("{dir}/distance"), online),
+            cpus,
+            memory_kib,
+            distances: self.distances(&path("distance"), read, online),
         }
     }
 
@@ -59,12 +108,17 @@ impl Reader<'_> {
         size.unwrap_or_default()
     }
 
-    fn distances(&mut self, path: &str, online: usize) -> Vec<u8> {
-        let Some(text) = self.text(path) else {
-            return Vec::new();
-        };
-        let distances = Numa::parse_distances(&text, online);
-        self.known(path, distances, &text).unwrap_or_default()
+    fn distances(&mut self, path: &str, read: ReadText, online: usize) -> Vec<u8> {
+        match read(self.tree, path, MAX_TEXT) {
+            Ok(text) => {
+                let distances = Numa::parse_distances(&text, online);
+                self.known(path, distances, &text).unwrap_or_default()
+            }
+            Err(failure) => {
+                self.unread(path, failure);
+                Vec::new()
+            }
+        }
     }
 }
 

@@ -302,6 +302,57 @@ fn an_empty_list_of_initiators_is_not_a_missing_one() {
 }
 
 #[test]
+fn nodes_without_cpus_and_memory_are_not_asked_for_them() {
+    let dir = host();
+    let node = |name: &str, text: &str| {
+        put(dir.path(), &format!("sys/devices/system/node/{name}"), text);
+    };
+    node("online", "0-5\n");
+    node("has_cpu", "0\n");
+    node("has_memory", "0,2\n");
+    for id in 0..6 {
+        node(&format!("node{id}/distance"), "10 80 80 80 80 80\n");
+        fs::remove_file(
+            dir.path()
+                .join(format!("sys/devices/system/node/node{id}/cpulist")),
+        )
+        .unwrap_or_default();
+    }
+    node("node0/cpulist", "0-71\n");
+    node("node2/meminfo", "Node 2 MemTotal: 2048 kB\n");
+    let read = Host::read(dir.path()).expect("host");
+    assert!(read.gaps.is_empty(), "{:?}", read.gaps);
+    let memory: Vec<u64> = read.numa.nodes.iter().map(|node| node.memory_kib).collect();
+    assert_eq!(memory, [1024, 0, 2048, 0, 0, 0]);
+    let sockets: Vec<u32> = read.numa.sockets().map(|node| node.id.into()).collect();
+    assert_eq!(sockets, [0]);
+    // A recording has their files, for other programs and earlier releases.
+    node("node1/meminfo", "Node 1 MemTotal: 0 kB\n");
+    let recorded = tempfile::tempdir().expect("directory");
+    crate::record::record(dir.path(), recorded.path()).expect("recorded");
+    let nodes = recorded.path().join("sys/devices/system/node");
+    assert!(nodes.join("node1/meminfo").exists() && nodes.join("has_cpu").exists());
+    assert_eq!(Host::read(recorded.path()).expect("host"), read);
+    // A list that cannot be used hides no node.
+    node("has_cpu", "x\n");
+    fs::remove_file(dir.path().join("sys/devices/system/node/has_memory")).expect("removed");
+    let read = Host::read(dir.path()).expect("host");
+    assert!(
+        gaps(&read)
+            .iter()
+            .any(|gap| gap.contains("/node/has_cpu: "))
+    );
+    for id in 1..6 {
+        let asked = |name: &str| {
+            let path = format!("/node{id}/{name}: ");
+            gaps(&read).iter().any(|gap| gap.contains(&path))
+        };
+        assert!(asked("cpulist"), "{id}");
+        assert_eq!(asked("meminfo"), id > 2, "{id}");
+    }
+}
+
+#[test]
 fn a_damaged_srat_is_a_gap() {
     let dir = host();
     put(dir.path(), "sys/firmware/acpi/tables/SRAT", "SRAT");

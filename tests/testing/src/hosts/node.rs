@@ -14,6 +14,10 @@ pub fn add(tree: &mut Tree, machine: &Machine) {
         format!("{}-{last}", machine.sockets)
     };
     tree.insert(format!("{DIR}/has_generic_initiator"), line(initiators));
+    let with_cpu = (0..=last).filter(|node| !online_cpus(machine, *node).is_empty());
+    tree.insert(format!("{DIR}/has_cpu"), line(list(with_cpu)));
+    let with_memory = (0..=last).filter(|node| memory_kib(machine, *node) > 0);
+    tree.insert(format!("{DIR}/has_memory"), line(list(with_memory)));
     for node in 0..=last {
         add_node(tree, machine, node);
     }
@@ -25,12 +29,17 @@ fn add_node(tree: &mut Tree, machine: &Machine, node: u32) {
     let distances: Vec<String> = distances.collect();
     let memory = memory_kib(machine, node);
     let meminfo = format!("Node {node} MemTotal:       {memory} kB");
-    // The kernel lists the online CPUs of a node (cpumask_of_node, drivers/base/node.c).
-    let is_online = |cpu: &u32| !machine.processors.offline.contains(cpu);
-    let online = cpus(machine, node).into_iter().filter(is_online);
-    tree.insert(format!("{dir}/cpulist"), line(list(online)));
+    let online = online_cpus(machine, node);
+    tree.insert(format!("{dir}/cpulist"), line(list(online.into_iter())));
     tree.insert(format!("{dir}/meminfo"), line(meminfo));
     tree.insert(format!("{dir}/distance"), line(distances.join(" ")));
+}
+
+/// The kernel lists the online CPUs of a node (cpumask_of_node, drivers/base/node.c).
+fn online_cpus(machine: &Machine, node: u32) -> Vec<u32> {
+    let mut cpus = cpus(machine, node);
+    cpus.retain(|cpu| !machine.processors.offline.contains(cpu));
+    cpus
 }
 
 /// The CPUs of a node: of each thread of its cores, those of all nodes before it come first.
