@@ -190,6 +190,9 @@ fn directory_of(path: &Path) -> &Path {
 /// # Errors
 /// One of them cannot be created, or the one above it cannot be synced.
 pub fn create_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
     let missing = directory.ancestors().take_while(|one| !one.exists());
     let missing: Vec<&Path> = missing.collect();
     fs::create_dir_all(directory)?;

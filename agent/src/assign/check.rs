@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use super::{AssignError, Assigner};
 use crate::host_view::HostView;
 use crate::libvirt::DomainRef;
+use crate::record::Held;
 use crate::service::ServiceName;
 use domain::code::Code;
 use domain::hint::Hint;
@@ -43,7 +44,7 @@ struct Subject<'a> {
 
 impl Assigner {
     /// Claims the devices for the domain and checks that they can be bound. The claim comes first, because after it the
-    /// agent itself does not have a device open for a region query.
+    /// agent itself does not have a device open for a region query. Returns all devices that the domain holds.
     ///
     /// # Errors
     /// The refusal names the obstacle and the command that frees the device; the claim is unchanged.
@@ -52,14 +53,14 @@ impl Assigner {
         host_view: &HostView<'_>,
         domain: &DomainRef,
         devices: &[Planned],
-    ) -> Result<(), AssignError> {
+    ) -> Result<Vec<Held>, AssignError> {
         if devices.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         // A guest that starts again may own some of these devices; a refusal must not take them away.
         let before = self.records.entry(&domain.uuid)?;
         let claimed = self.claim(domain, devices);
-        claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
+        let held = claimed.inspect_err(|_| self.left_over(&domain.uuid))?;
         let allowed = &host_view.rules.config.stop_services;
         let mut budget = Budget::new(self.memory_timeout);
         let refused = devices.iter().find_map(|planned| {
@@ -70,7 +71,7 @@ impl Assigner {
                 .err()
         });
         let Some(error) = refused else {
-            return Ok(());
+            return Ok(held);
         };
         self.keep(domain, before.map_or(Vec::new(), |entry| entry.devices))?;
         Err(error)

@@ -157,8 +157,8 @@ impl Assigner {
             let consent = check::Consent::configured(host_view.rules.config.allow_group);
             let devices = self.whole(&host_view, &given, plan.devices, consent);
             let devices = devices.map_err(AssignError::Refused)?;
-            self.claim_free(&host_view, &domain, &devices)?;
-            self.bind(&domain, &devices, || self.verify_egm(definition))
+            let held = self.claim_free(&host_view, &domain, &devices)?;
+            self.bind_claimed(&domain, &devices, held, || self.verify_egm(definition))
         };
         self.locks.with(&domain.uuid, || self.undisturbed(bind))
     }
@@ -206,19 +206,17 @@ impl Assigner {
         self.records.entries()
     }
 
-    /// Binds the devices; `accept` is called when all are bound, and its refusal restores them.
-    fn bind(
+    /// Binds the devices, of all that the domain holds; `accept` is called when all are bound, and its refusal restores them.
+    fn bind_claimed(
         &self,
         domain: &DomainRef,
         devices: &[Planned],
+        held: Vec<Held>,
         accept: impl FnOnce() -> Result<(), AssignError>,
     ) -> Result<(), AssignError> {
         if devices.is_empty() {
             return Ok(());
         }
-        let held = self.claim(domain, devices).inspect_err(|_| {
-            self.left_over(&domain.uuid);
-        })?;
         // An entry can have devices of an earlier start that could not be released. They stay in it, and are not bound here.
         let planned = |held: &Held| devices.iter().any(|d| d.address == held.address);
         let (now, others): (Vec<_>, Vec<_>) = held.into_iter().partition(planned);

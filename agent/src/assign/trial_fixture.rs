@@ -130,6 +130,21 @@ pub(super) fn before(line: &Line) -> Before {
     }
 }
 
+impl Assigner {
+    /// Claims devices and binds them, without a check for obstacles between.
+    pub(super) fn bind(
+        &self,
+        domain: &DomainRef,
+        devices: &[Planned],
+        accept: impl FnOnce() -> Result<(), AssignError>,
+    ) -> Result<(), AssignError> {
+        let held = self.claim(domain, devices).inspect_err(|_| {
+            self.left_over(&domain.uuid);
+        })?;
+        self.bind_claimed(domain, devices, held, accept)
+    }
+}
+
 impl Trial {
     pub(super) fn new(
         context: &Arc<Context>,
@@ -154,8 +169,9 @@ impl Trial {
     pub(super) fn bind(&self) -> Result<(), AssignError> {
         let (host_view, devices) = (self.context.look(), planned(self.plan));
         self.agent.undisturbed(|| {
-            self.agent.claim_free(&host_view, &domain(), &devices)?;
-            self.agent.bind(&domain(), &devices, || Ok(()))
+            let held = self.agent.claim_free(&host_view, &domain(), &devices)?;
+            let accept = || Ok(());
+            self.agent.bind_claimed(&domain(), &devices, held, accept)
         })
     }
 

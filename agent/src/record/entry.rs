@@ -79,13 +79,16 @@ impl Records {
         for held in devices {
             let (domain, record) = (domain.clone(), held.record.clone());
             let set = |one: &mut DeviceRecord| one.domain = Some(OfDomain { domain, record });
-            self.change(&turn, held.address, set)?;
+            match old.iter().find(|one| one.device == held.address) {
+                Some(known) => self.change_from(&turn, held.address, Some(known.clone()), set)?,
+                None => self.change(&turn, held.address, set)?,
+            }
         }
         old.retain(|one| !devices.iter().any(|held| held.address == one.device));
         // While one record is `binding`, the others count as binding, too: so those end first.
         old.sort_by_key(DeviceRecord::is_binding);
         for one in old {
-            self.change(&turn, one.device, |one| one.domain = None)?;
+            self.change_from(&turn, one.device, Some(one), |one| one.domain = None)?;
         }
         Ok(())
     }

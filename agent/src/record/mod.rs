@@ -278,11 +278,22 @@ impl Records {
     /// Changes a device's record, and removes it if nothing is left in it.
     fn change(
         &self,
-        _turn: &MutexGuard<'_, bool>,
+        turn: &MutexGuard<'_, bool>,
         device: PciAddress,
         change: impl FnOnce(&mut DeviceRecord),
     ) -> Result<(), RecordError> {
         let old = self.load(device)?;
+        self.change_from(turn, device, old, change)
+    }
+
+    /// Like [`change`](Self::change), for a record that was just read.
+    fn change_from(
+        &self,
+        _turn: &MutexGuard<'_, bool>,
+        device: PciAddress,
+        old: Option<DeviceRecord>,
+        change: impl FnOnce(&mut DeviceRecord),
+    ) -> Result<(), RecordError> {
         let mut new = old.clone().unwrap_or_else(|| DeviceRecord::new(device));
         change(&mut new);
         // Without a change there is no write and no notification, which would make others read everything again.
