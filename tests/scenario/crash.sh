@@ -22,6 +22,8 @@ printf '%s\n' '[Unit]' StartLimitIntervalSec=0 '[Service]' RestartSec=50ms Timeo
 systemctl daemon-reload
 systemctl restart variantd
 within 20 is_connected
+# The agent creates this folder once, at its first record: that is not a step of each start.
+mkdir -p /run/variantd/records
 
 watch_libvirt version 'list --all'
 every=${every-}
