@@ -30,3 +30,22 @@ set_driver $GPU0 pci-stub
 round
 set_driver $GPU0 vfio-pci
 round
+
+# variantd takes from two lists which nodes have no CPUs and no memory (kernel-glue/src/reader/node.rs); the files of the nodes must agree.
+nodes=/sys/devices/system/node
+members() {
+    local list part number
+    IFS=, read -ra list <"$nodes/$1"
+    for part in "${list[@]}"; do
+        for ((number = ${part%-*}; number <= ${part#*-}; number++)); do printf ' %s' "$number"; done
+    done
+}
+with_cpus='' with_memory=''
+for number in $(members online); do
+    read -r cpus <$nodes/node$number/cpulist
+    read -r _ _ _ kib _ <$nodes/node$number/meminfo
+    [ -z "$cpus" ] || with_cpus+=" $number"
+    [ "$kib" = 0 ] || with_memory+=" $number"
+done
+equal 'nodes with CPUs' "$(members has_cpu)" "$with_cpus"
+equal 'nodes with memory' "$(members has_memory)" "$with_memory"
