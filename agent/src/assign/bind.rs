@@ -255,19 +255,20 @@ fn report(device: PciAddress, outcome: Outcome, what: &str, driver: Option<&Driv
     }
 }
 
-/// Does the work for each device in its own thread; sequentially in this thread if no thread can be created, and for a single
-/// device, because a thread takes longer than the check of a device that is bound already.
+/// Does the work for all devices at the same time: for the last one in this thread, for each other one in its own; sequentially in
+/// this thread if no thread can be created.
 pub(super) fn at_once<D: Sync, T: Send>(devices: &[D], work: impl Fn(&D) -> T + Sync) -> Vec<T> {
-    if let [device] = devices {
-        return vec![work(device)];
-    }
+    let Some((last, others)) = devices.split_last() else {
+        return Vec::new();
+    };
     thread::scope(|scope| {
         let work = &work;
         let begin = |held| {
             let thread = thread::Builder::new().spawn_scoped(scope, move || work(held));
             (held, thread)
         };
-        let threads: Vec<_> = devices.iter().map(begin).collect();
+        let threads: Vec<_> = others.iter().map(begin).collect();
+        let own = work(last);
         let end =
             |(held, thread): (_, std::io::Result<thread::ScopedJoinHandle<'_, T>>)| match thread {
                 Ok(thread) => thread
@@ -276,6 +277,6 @@ pub(super) fn at_once<D: Sync, T: Send>(devices: &[D], work: impl Fn(&D) -> T + 
                 // No thread is left (RLIMIT_NPROC, memory): slower, but nothing is skipped.
                 Err(_) => work(held),
             };
-        threads.into_iter().map(end).collect()
+        threads.into_iter().map(end).chain([own]).collect()
     })
 }
