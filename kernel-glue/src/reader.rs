@@ -182,6 +182,12 @@ impl<'a> Reader<'a> {
         text.map_err(|failure| self.unread(path, failure)).ok()
     }
 
+    /// The same, of a file that is the only one of its directory to be read.
+    fn text_alone(&mut self, path: &str) -> Option<String> {
+        let text = sysfs::text_alone(self.tree, path, MAX_TEXT);
+        text.map_err(|failure| self.unread(path, failure)).ok()
+    }
+
     /// Accepts a file that not every kernel or device has.
     fn optional<T>(&mut self, path: &str, read: Result<T, Failure>) -> Option<T> {
         match read {

@@ -3,17 +3,12 @@
 //! Follows drivers/base/node.c and Documentation/ABI/stable/sysfs-devices-node.
 
 use super::Reader;
-use crate::failure::Failure;
 use crate::numa::{Node, Numa, NumaNode, RangeList};
-use crate::sysfs::{self, MAX_TEXT, Tree};
 
 const NODES: &str = "sys/devices/system/node";
 
 /// With more nodes, the two lists of [`Have`] save more than they cost.
 const FEW: usize = 4;
-
-/// How a file is read.
-type ReadText = fn(&dyn Tree, &str, usize) -> Result<String, Failure>;
 
 /// The nodes that have something; `None` if that is unknown. On a Grace host most nodes are of generic initiators and have
 /// neither, so that two of their three files are only read for a recording.
@@ -84,15 +79,16 @@ impl Reader<'_> {
             true => memory_kib = self.memory(&path("meminfo")),
             false => self.tree.tap(&dir, &["meminfo"]),
         }
-        let read = match has_cpus || has_memory {
-            true => sysfs::text,
-            false => sysfs::text_alone,
+        let distance = path("distance");
+        let row = match has_cpus || has_memory {
+            true => self.text(&distance),
+            false => self.text_alone(&distance),
         };
         Node {
             id,
             cpus,
             memory_kib,
-            distances: self.distances(&path("distance"), read, online),
+            distances: self.distances(&distance, row, online),
         }
     }
 
@@ -108,17 +104,12 @@ impl Reader<'_> {
         size.unwrap_or_default()
     }
 
-    fn distances(&mut self, path: &str, read: ReadText, online: usize) -> Vec<u8> {
-        match read(self.tree, path, MAX_TEXT) {
-            Ok(text) => {
-                let distances = Numa::parse_distances(&text, online);
-                self.known(path, distances, &text).unwrap_or_default()
-            }
-            Err(failure) => {
-                self.unread(path, failure);
-                Vec::new()
-            }
-        }
+    fn distances(&mut self, path: &str, row: Option<String>, online: usize) -> Vec<u8> {
+        let distances = row.and_then(|row| {
+            let distances = Numa::parse_distances(&row, online);
+            self.known(path, distances, &row)
+        });
+        distances.unwrap_or_default()
     }
 }
 

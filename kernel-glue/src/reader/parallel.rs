@@ -24,16 +24,14 @@ struct Part {
 impl Reader<'_> {
     /// All devices. The result does not depend on the number of threads.
     pub(super) fn devices(&mut self, names: &[String]) -> BTreeMap<PciAddress, Device> {
-        let wanted = names.len() / EACH;
-        let root = self.tree.shared().filter(|_| wanted > 1);
-        let Some(root) = root else {
-            return self.devices_named(names);
+        // Only a large host asks for the processors: that reads the limits of the process's control group.
+        let threads = match names.len() / EACH {
+            0 | 1 => 1,
+            wanted => thread::available_parallelism().map_or(1, |most| wanted.min(most.get())),
         };
-        // Only a large host: this reads the limits of the process's control group.
-        let most = thread::available_parallelism().map_or(1, usize::from);
-        match wanted.min(most) {
-            1 => self.devices_named(names),
-            threads => self.devices_by_threads(root, names, threads),
+        match self.tree.shared() {
+            Some(root) if threads > 1 => self.devices_by_threads(root, names, threads),
+            _ => self.devices_named(names),
         }
     }
 
